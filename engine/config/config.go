@@ -1,0 +1,64 @@
+// Package config is the engine's configuration: the file that provisioning writes and the daemon reads, in the form of
+// Docker's daemon.json with a few keys of berth's own. It is the one place where the machine half and the engine half meet.
+package config
+
+// Paths on every machine that berth provisions.
+const (
+	Dir        = "/etc/berth"               // 0755
+	File       = Dir + "/daemon.json"       // 0644; the engine's configuration
+	TLSDir     = Dir + "/tls"               // 0700
+	CAFile     = TLSDir + "/ca.pem"         // client certificates must be signed by it
+	ServerCert = TLSDir + "/server.pem"     // replaced without a restart of the engine
+	ServerKey  = TLSDir + "/server-key.pem" // 0600; made on the machine, never leaves it
+	DataRoot   = "/var/lib/berth"           // images, containers, volumes
+	ExecRoot   = "/run/berth"               // sockets and runtime state; gone after a reboot
+	Socket     = "/run/berth/docker.sock"   // the engine's local socket
+	Binary     = "/usr/local/bin/berthd"    // where the engine is pushed; in the light VM it is part of the image
+	EnginePort = 2376                       // TLS
+)
+
+// Config mirrors daemon.json; the tags are Docker's names for the keys.
+type Config struct {
+	Hosts              []string          `json:"hosts,omitempty"`
+	DataRoot           string            `json:"data-root,omitempty"`
+	ExecRoot           string            `json:"exec-root,omitempty"`
+	PIDFile            string            `json:"pidfile,omitempty"`
+	Debug              bool              `json:"debug,omitempty"`
+	LogLevel           string            `json:"log-level,omitempty"`
+	Labels             []string          `json:"labels,omitempty"`
+	StorageDriver      string            `json:"storage-driver,omitempty"`
+	RegistryMirrors    []string          `json:"registry-mirrors,omitempty"`
+	InsecureRegistries []string          `json:"insecure-registries,omitempty"`
+	LogDriver          string            `json:"log-driver,omitempty"`
+	LogOpts            map[string]string `json:"log-opts,omitempty"`
+	DNS                []string          `json:"dns,omitempty"`
+	DNSSearch          []string          `json:"dns-search,omitempty"`
+	DNSOptions         []string          `json:"dns-opts,omitempty"`
+	Bridge             string            `json:"bridge,omitempty"`
+	BIP                string            `json:"bip,omitempty"`
+	IPTables           *bool             `json:"iptables,omitempty"`
+	IP6Tables          *bool             `json:"ip6tables,omitempty"`
+	UserlandProxy      *bool             `json:"userland-proxy,omitempty"`
+	TLS                bool              `json:"tls,omitempty"`
+	TLSVerify          bool              `json:"tlsverify,omitempty"`
+	TLSCACert          string            `json:"tlscacert,omitempty"`
+	TLSCert            string            `json:"tlscert,omitempty"`
+	TLSKey             string            `json:"tlskey,omitempty"`
+	// TLSAwait lets the engine start before its certificates are there: TLS handshakes fail until provisioning has put them.
+	TLSAwait bool `json:"berth-tls-await,omitempty"`
+	// PortsChannel is a file, e.g. a virtio port, to which the engine writes the set of published ports, one JSON object a line
+	// (see PortSet), each time it changes: the host of a light VM forwards them.
+	PortsChannel string `json:"berth-ports-channel,omitempty"`
+}
+
+// PortSet is all that containers publish at one moment.
+type PortSet struct {
+	Ports []Port `json:"ports"`
+}
+
+// Port is one published port of the machine.
+type Port struct {
+	Proto string `json:"proto"` // "tcp" or "udp"
+	IP    string `json:"ip"`    // address it is bound to in the machine; "0.0.0.0" and "::" mean all
+	Port  uint16 `json:"port"`
+}

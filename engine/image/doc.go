@@ -1,0 +1,2 @@
+// Package image keeps images: pulled, loaded, imported, and the root filesystems made of them.
+package image
