@@ -44,6 +44,13 @@ type Config struct {
 	TLSCACert          string            `json:"tlscacert,omitempty"`
 	TLSCert            string            `json:"tlscert,omitempty"`
 	TLSKey             string            `json:"tlskey,omitempty"`
+	Group              string            `json:"group,omitempty"`            // owns the unix socket; "docker" by default, if there is one
+	Init               bool              `json:"init,omitempty"`             // an init process in each container that does not say otherwise
+	LiveRestore        *bool             `json:"live-restore,omitempty"`     // only true: containers always outlive the engine
+	Experimental       bool              `json:"experimental,omitempty"`     // shown by info, nothing else
+	Features           map[string]bool   `json:"features,omitempty"`         // only containerd-snapshotter (true) and buildkit
+	DefaultRuntime     string            `json:"default-runtime,omitempty"`  // only "runc"
+	ShutdownTimeout    int               `json:"shutdown-timeout,omitempty"` // seconds that requests under way have to end
 	// TLSAwait lets the engine start before its certificates are there: TLS handshakes fail until provisioning has put them.
 	TLSAwait bool `json:"berth-tls-await,omitempty"`
 	// PortsChannel is a file, e.g. a virtio port, to which the engine writes the set of published ports, one JSON object a line

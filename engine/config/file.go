@@ -1,0 +1,126 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// MaxSize bounds a configuration file, in bytes.
+const MaxSize = 1 << 20
+
+// Default is the configuration of a machine that berth has made: a local socket, and mutual TLS from outside as soon as
+// provisioning has put the certificates.
+func Default() Config {
+	return Config{
+		Hosts:     []string{"unix://" + Socket, fmt.Sprintf("tcp://0.0.0.0:%d", EnginePort)},
+		TLSVerify: true,
+		TLSCACert: CAFile,
+		TLSCert:   ServerCert,
+		TLSKey:    ServerKey,
+		TLSAwait:  true,
+	}
+}
+
+// WithDefaults fills in what an engine needs and the configuration leaves open.
+func (c Config) WithDefaults() Config {
+	setDefault(&c.DataRoot, DataRoot)
+	setDefault(&c.ExecRoot, ExecRoot)
+	setDefault(&c.PIDFile, strings.TrimSuffix(c.ExecRoot, "/")+"/berthd.pid")
+	setDefault(&c.LogLevel, "info")
+	setDefault(&c.LogDriver, "json-file")
+	setDefault(&c.DefaultRuntime, "runc")
+	setDefault(&c.TLSCACert, CAFile)
+	setDefault(&c.TLSCert, ServerCert)
+	setDefault(&c.TLSKey, ServerKey)
+	if c.ShutdownTimeout == 0 {
+		c.ShutdownTimeout = 15 // as dockerd's
+	}
+	if c.Debug {
+		c.LogLevel = "debug"
+	}
+	if len(c.Hosts) == 0 {
+		c.Hosts = []string{"unix://" + Socket}
+	}
+	return c
+}
+
+func setDefault(field *string, value string) {
+	if *field == "" {
+		*field = value
+	}
+}
+
+// Parse reads a configuration and returns it with the keys that it sets. A key that it does not know is refused by its name.
+func Parse(data []byte) (Config, []string, error) {
+	if len(data) > MaxSize {
+		return Config{}, nil, fmt.Errorf("longer than %d bytes", MaxSize)
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return Config{}, nil, nil
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(data, &keys); err != nil {
+		return Config{}, nil, fmt.Errorf("invalid JSON: %w", err)
+	}
+	var unknown []string
+	known := knownKeys()
+	for key := range keys {
+		if !known[key] {
+			unknown = append(unknown, key)
+		}
+	}
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		return Config{}, nil, fmt.Errorf("the following directives don't match any configuration option: %s", strings.Join(unknown, ", "))
+	}
+	var c Config
+	if err := json.Unmarshal(data, &c); err != nil {
+		return Config{}, nil, fmt.Errorf("invalid JSON: %w", err)
+	}
+	return c, slices.Sorted(maps.Keys(keys)), nil
+}
+
+// Load reads a configuration file; see Parse.
+func Load(path string) (Config, []string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Config{}, nil, fmt.Errorf("configuration file: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	if err != nil {
+		return Config{}, nil, fmt.Errorf("configuration file: %w", err)
+	}
+	c, keys, err := Parse(data)
+	if err != nil {
+		return Config{}, nil, fmt.Errorf("configuration file %s: %w", path, err)
+	}
+	return c, keys, nil
+}
+
+// Marshal writes a configuration as a file: indented, keys in a fixed order, so that equal configurations are equal bytes.
+func (c Config) Marshal() ([]byte, error) {
+	data, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return append(data, '\n'), nil
+}
+
+// knownKeys are the names in Config's tags.
+func knownKeys() map[string]bool {
+	known := map[string]bool{}
+	t := reflect.TypeFor[Config]()
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		known[name] = true
+	}
+	return known
+}
