@@ -48,6 +48,8 @@ type Event struct {
 // Command is a line from the host.
 type Command struct {
 	Time int64 `json:"time,omitempty"` // the host's clock, ns since 1970; the guest steps its clock when it is off by more than 100 ms
+	// PowerOff asks for an orderly end, as the power button does.
+	PowerOff bool `json:"poweroff,omitempty"`
 }
 
 // Files of a guest image folder, as `make guest` writes them.
