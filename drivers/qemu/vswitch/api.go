@@ -1,0 +1,96 @@
+// Package vswitch is the process that joins the light VMs of one store: their network (package vnet), their addresses and
+// published ports on the host, their clocks and consoles. There is one per store, started when it is needed and ended by itself
+// when no machine is left. It is controlled over HTTP on a unix socket that only its user can open; nothing of that is on the
+// machines' network. QEMU listens and the switch dials, so that a new switch finds the machines of one that died.
+package vswitch
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+
+	"github.com/getberth/berth/drivers/qemu/lan"
+)
+
+// Version of the control API.
+const Version = 1
+
+// Socket is the name of the control socket in a run folder.
+const Socket = "switch.sock"
+
+// LogFile is the name of the switch's log in a run folder.
+const LogFile = "switch.log"
+
+// NetSocket is QEMU's end of a machine's network card.
+func NetSocket(dir string, index int) string { return machineFile(dir, index, "net") }
+
+// ControlSocket is QEMU's end of seed.ControlPort.
+func ControlSocket(dir string, index int) string { return machineFile(dir, index, "ctl") }
+
+// PortsSocket is QEMU's end of seed.PortsPort.
+func PortsSocket(dir string, index int) string { return machineFile(dir, index, "prt") }
+
+// ConsoleSocket is QEMU's end of the serial console.
+func ConsoleSocket(dir string, index int) string { return machineFile(dir, index, "con") }
+
+func recordFile(dir string, index int) string { return machineFile(dir, index, "json") }
+func portsFile(dir string, index int) string  { return machineFile(dir, index, "ports") }
+
+func machineFile(dir string, index int, suffix string) string {
+	return filepath.Join(dir, strconv.Itoa(index)+"."+suffix)
+}
+
+// Machine is what the switch is told about a machine.
+type Machine struct {
+	Name       string     `json:"name"`
+	Index      int        `json:"index"`
+	HostIP     netip.Addr `json:"hostIP"`     // where its ports appear on the host: a loopback address
+	SSHPort    uint16     `json:"sshPort"`    // on HostIP
+	EnginePort uint16     `json:"enginePort"` // on HostIP
+	Console    string     `json:"console"`    // absolute path of the file that takes the console's output
+	// Fresh machines have not run yet: what was known of the index before is of another boot.
+	Fresh bool `json:"fresh,omitempty"`
+}
+
+func (m Machine) validate() error {
+	switch {
+	case m.Name == "":
+		return fmt.Errorf("a machine needs a name")
+	case !lan.Valid(m.Index):
+		return fmt.Errorf("machine %q: its address number %d is not within %d to %d", m.Name, m.Index, lan.First, lan.Last)
+	case !m.HostIP.Is4() || !m.HostIP.IsLoopback():
+		return fmt.Errorf("machine %q: %s is not an IPv4 loopback address", m.Name, m.HostIP)
+	case m.SSHPort == 0 || m.EnginePort == 0:
+		return fmt.Errorf("machine %q: it needs ports for SSH and the engine", m.Name)
+	case !filepath.IsAbs(m.Console):
+		return fmt.Errorf("machine %q: the console's file %q is not an absolute path", m.Name, m.Console)
+	}
+	return nil
+}
+
+// Status is what the switch knows about a machine that is attached.
+type Status struct {
+	Machine
+	SSH      bool      `json:"ssh"`              // SSH answers
+	Engine   bool      `json:"engine"`           // the engine answers
+	Spoke    bool      `json:"spoke"`            // the guest has said anything, on its console or to the switch
+	Failed   string    `json:"failed,omitempty"` // what the guest says failed
+	Forwards []Forward `json:"forwards"`
+}
+
+// Forward is a port of a machine on the host.
+type Forward struct {
+	Proto string `json:"proto"`
+	Host  string `json:"host"`            // address and port on the host
+	Guest uint16 `json:"guest"`           // port in the machine
+	Error string `json:"error,omitempty"` // why it is not open, e.g. that another program has the port
+}
+
+// Error is a refusal of the switch.
+type Error struct {
+	Status  int    `json:"-"` // HTTP's
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string { return e.Message }

@@ -1,0 +1,101 @@
+package vswitch
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+
+	"github.com/getberth/berth/guest/seed"
+)
+
+// pong is the answer to a ping.
+type pong struct {
+	Version int `json:"version"`
+	PID     int `json:"pid"`
+}
+
+// routes is the control API.
+func (h *hub) routes() http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range []struct {
+		pattern string
+		serve   func(r *http.Request) (any, error)
+	}{
+		{"GET /v1/ping", func(*http.Request) (any, error) { return pong{Version, os.Getpid()}, nil }},
+		{"POST /v1/quit", func(*http.Request) (any, error) { go h.over(); return nil, nil }},
+		{"GET /v1/machines", h.serveList},
+		{"POST /v1/machines", h.serveAttach},
+		{"GET /v1/machines/{index}", h.one(func(x *machine, _ *http.Request) (any, error) { s, _ := x.look(); return s, nil })},
+		{"DELETE /v1/machines/{index}", h.serveDetach},
+		{"GET /v1/machines/{index}/wait", h.one(func(x *machine, r *http.Request) (any, error) { return nil, x.wait(r.Context()) })},
+		{"GET /v1/machines/{index}/spoke", h.one(func(x *machine, r *http.Request) (any, error) { return nil, x.waitSpoke(r.Context()) })},
+		{"POST /v1/machines/{index}/poweroff", h.one(func(x *machine, _ *http.Request) (any, error) {
+			return nil, x.say(seed.Command{PowerOff: true})
+		})},
+	} {
+		mux.HandleFunc(r.pattern, func(w http.ResponseWriter, req *http.Request) {
+			req.Body = http.MaxBytesReader(w, req.Body, 1<<20)
+			v, err := r.serve(req)
+			answer(w, v, err)
+		})
+	}
+	return mux
+}
+
+func answer(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		e := &Error{http.StatusInternalServerError, err.Error()}
+		errors.As(err, &e)
+		w.WriteHeader(e.Status)
+		v = e
+	}
+	if v == nil {
+		v = struct{}{}
+	}
+	json.NewEncoder(w).Encode(v)
+}
+
+// one makes a handler of what is done with one machine.
+func (h *hub) one(f func(*machine, *http.Request) (any, error)) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		x := h.get(index(r))
+		if x == nil {
+			return nil, &Error{http.StatusNotFound, fmt.Sprintf("no machine with the address number %s is attached", r.PathValue("index"))}
+		}
+		return f(x, r)
+	}
+}
+
+func index(r *http.Request) int {
+	i, err := strconv.Atoi(r.PathValue("index"))
+	if err != nil {
+		return -1
+	}
+	return i
+}
+
+func (h *hub) serveList(*http.Request) (any, error) {
+	l := []Status{}
+	for _, m := range h.list() {
+		s, _ := m.look()
+		l = append(l, s)
+	}
+	return l, nil
+}
+
+func (h *hub) serveAttach(r *http.Request) (any, error) {
+	var m Machine
+	if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
+		return nil, &Error{http.StatusBadRequest, "reading the machine: " + err.Error()}
+	}
+	return nil, h.attach(r.Context(), m)
+}
+
+func (h *hub) serveDetach(r *http.Request) (any, error) {
+	h.detach(index(r))
+	return nil, nil
+}
