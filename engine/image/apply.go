@@ -1,0 +1,167 @@
+//go:build linux
+
+package image
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/pkg/archive"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+)
+
+// maxZstdWindow bounds the memory of a decompression, in bytes; it is what the zstd program accepts unless told otherwise.
+const maxZstdWindow = 128 << 20
+
+func isIndex(d ocispec.Descriptor) bool { return images.IsIndexType(d.MediaType) }
+
+// applyVerified unpacks a layer into a prepared snapshot, and fails when its content is not what the configuration promised.
+func (s *Service) applyVerified(ctx context.Context, layer ocispec.Descriptor, mounts []mount.Mount, want digest.Digest, f *feed) error {
+	ra, err := s.content.ReaderAt(ctx, ocispec.Descriptor{Digest: layer.Digest})
+	if err != nil {
+		return fmt.Errorf("reading layer %s: %w", layer.Digest, err)
+	}
+	defer ra.Close()
+	var r io.Reader = content.NewReader(ra)
+	if f != nil {
+		id := shortID(layer.Digest)
+		r = &reportingReader{ReadCloser: io.NopCloser(r), size: layer.Size, report: func(n int64) {
+			f.progress(id, "Extracting", n, layer.Size)
+		}}
+	}
+	got, err := applyLayer(ctx, r, mounts)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return invalid("failed to register layer: layer %s: %w", layer.Digest, err)
+	}
+	if got != want {
+		return invalid("failed to register layer: layer %s has the content %s, the configuration says %s", layer.Digest, got, want)
+	}
+	return nil
+}
+
+// applyLayer unpacks a change set, compressed or not, and returns the digest of the uncompressed tar.
+func applyLayer(ctx context.Context, r io.Reader, mounts []mount.Mount) (digest.Digest, error) {
+	plain, err := decompress(r)
+	if err != nil {
+		return "", err
+	}
+	defer plain.Close()
+	root, opts, err := applyTarget(mounts)
+	if err != nil {
+		return "", err
+	}
+	digester := digest.Canonical.Digester()
+	tee := io.TeeReader(plain, digester.Hash())
+	if _, err := archive.Apply(ctx, root, tee, append(opts, archive.WithFilter(checkEntry))...); err != nil {
+		return "", err
+	}
+	if _, err := io.Copy(io.Discard, tee); err != nil { // padding after the archive counts
+		return "", err
+	}
+	return digester.Digest(), syncFS(root)
+}
+
+// applyTarget is where to write without mounting anything: the upper folder of an overlay, or the one folder of a snapshot
+// that has no parent, or that is a copy of it.
+func applyTarget(mounts []mount.Mount) (root string, opts []archive.ApplyOpt, err error) {
+	if len(mounts) != 1 {
+		return "", nil, fmt.Errorf("a snapshot of %d mounts is not supported", len(mounts))
+	}
+	m := mounts[0]
+	switch m.Type {
+	case "bind":
+		return m.Source, nil, nil
+	case "overlay":
+		upper, lower := overlayDirs(m)
+		return upper, []archive.ApplyOpt{
+			archive.WithConvertWhiteout(archive.OverlayConvertWhiteout), archive.WithParents(lower),
+		}, nil
+	}
+	return "", nil, fmt.Errorf("a snapshot of the type %q is not supported", m.Type)
+}
+
+// overlayDirs are the folders of an overlay, the lower ones topmost first.
+func overlayDirs(m mount.Mount) (upper string, lower []string) {
+	for _, o := range m.Options {
+		if v, ok := strings.CutPrefix(o, "upperdir="); ok {
+			upper = v
+		}
+		if v, ok := strings.CutPrefix(o, "lowerdir="); ok {
+			lower = strings.Split(v, ":")
+		}
+	}
+	return upper, lower
+}
+
+// syncFS writes a layer to the disk before it is recorded: after a power cut, a recorded layer is never unpacked again.
+func syncFS(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
+}
+
+// checkEntry refuses names that lead out of the root. Symbolic links may point anywhere: containerd follows them within the
+// root only, and sets none of the trusted attributes by which overlay itself works.
+func checkEntry(h *tar.Header) (bool, error) {
+	if escapes(h.Name) {
+		return false, fmt.Errorf("the tar entry %q is outside of the root", h.Name)
+	}
+	if h.Typeflag == tar.TypeLink && escapes(h.Linkname) {
+		return false, fmt.Errorf("the tar entry %q is a link to %q, outside of the root", h.Name, h.Linkname)
+	}
+	if strings.ContainsRune(h.Name, 0) || strings.ContainsRune(h.Linkname, 0) {
+		return false, fmt.Errorf("the tar entry %q contains a zero byte", h.Name)
+	}
+	return true, nil
+}
+
+func escapes(name string) bool {
+	clean := path.Clean(name)
+	return clean == ".." || strings.HasPrefix(clean, "../")
+}
+
+// decompress detects gzip, zstd and bzip2 by their first bytes; anything else passes unchanged.
+func decompress(r io.Reader) (io.ReadCloser, error) {
+	br := bufio.NewReaderSize(r, 64<<10)
+	head, err := br.Peek(6)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	switch {
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		return gzip.NewReader(br)
+	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		d, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow))
+		if err != nil {
+			return nil, err
+		}
+		return d.IOReadCloser(), nil
+	case bytes.HasPrefix(head, []byte("BZh")):
+		return io.NopCloser(bzip2.NewReader(br)), nil
+	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
+		return nil, fmt.Errorf("xz compression is not supported: use gzip or zstd")
+	}
+	return io.NopCloser(br), nil
+}
