@@ -1,0 +1,155 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Oldest QEMU that has what we use: -netdev stream and JSON for all of -device, -blockdev and -netdev.
+const (
+	minMajor = 7
+	minMinor = 2
+)
+
+// targets are QEMU's names of guest architectures.
+var targets = map[string]string{"amd64": "x86_64", "arm64": "aarch64"}
+
+// findBinary returns the path of the QEMU to use for a guest architecture.
+func (h host) findBinary(asked, guestArch string) (string, error) {
+	target, ok := targets[guestArch]
+	if !ok {
+		return "", fmt.Errorf("the guest image is for %s, which berth does not know", guestArch)
+	}
+	name := "qemu-system-" + target
+	if asked != "" {
+		p, err := exec.LookPath(asked)
+		if err != nil {
+			return "", fmt.Errorf("--qemu-binary: %w", err)
+		}
+		return filepath.Abs(p)
+	}
+	p, err := exec.LookPath(name)
+	if err == nil {
+		return filepath.Abs(p)
+	}
+	for _, dir := range usualDirs(h.goos) {
+		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return p, nil
+		}
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return "", fmt.Errorf("QEMU: %w", err)
+	}
+	return "", fmt.Errorf("%s is not installed\nhint: %s, or name it with --qemu-binary", name, h.howToInstall(guestArch))
+}
+
+// usualDirs are where QEMU is on systems whose installers leave PATH alone.
+func usualDirs(goos string) []string {
+	switch goos {
+	case "windows":
+		return []string{`C:\Program Files\qemu`, `C:\msys64\ucrt64\bin`}
+	case "darwin":
+		return []string{"/opt/homebrew/bin", "/usr/local/bin", "/opt/local/bin"}
+	}
+	return nil
+}
+
+func (h host) howToInstall(guestArch string) string {
+	debian, fedora := "qemu-system-x86", "qemu-system-x86-core"
+	if guestArch == "arm64" {
+		debian, fedora = "qemu-system-arm", "qemu-system-aarch64-core"
+	}
+	switch h.goos {
+	case "darwin":
+		return "`brew install qemu`"
+	case "windows":
+		return "`winget install SoftwareFreedomConservancy.QEMU`"
+	}
+	b, _ := os.ReadFile("/etc/os-release")
+	switch like := distribution(string(b)); {
+	case strings.Contains(like, "debian"):
+		return "`sudo apt install " + debian + "`"
+	case strings.Contains(like, "fedora"), strings.Contains(like, "rhel"):
+		return "`sudo dnf install " + fedora + "`"
+	case strings.Contains(like, "suse"):
+		return "`sudo zypper install " + debian + "`"
+	case strings.Contains(like, "arch"):
+		return "`sudo pacman -S qemu-system-" + targets[guestArch] + "`"
+	case strings.Contains(like, "alpine"):
+		return "`sudo apk add qemu-system-" + targets[guestArch] + "`"
+	}
+	return "install the package with QEMU's " + targets[guestArch] + " system emulator (" + debian + " on Debian)"
+}
+
+// distribution returns the ID and ID_LIKE of an os-release(5) file.
+func distribution(osRelease string) string {
+	var l []string
+	for line := range strings.Lines(osRelease) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if k == "ID" || k == "ID_LIKE" {
+			l = append(l, strings.Trim(v, `"'`))
+		}
+	}
+	return strings.Join(l, " ")
+}
+
+var versionLine = regexp.MustCompile(`^QEMU emulator version (\d{1,4})\.(\d{1,4})`)
+
+// checkVersion runs a QEMU to see that it runs and is new enough.
+func checkVersion(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, "--version")
+	cmd.WaitDelay = time.Second
+	out := &head{limit: 4096}
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return fmt.Errorf("running %s --version: %w%s", path, err, quoted(out.String()))
+	}
+	m := versionLine.FindStringSubmatch(out.String())
+	if m == nil {
+		return fmt.Errorf("%s is not QEMU: its --version is not QEMU's%s", path, quoted(out.String()))
+	}
+	major, _ := strconv.Atoi(m[1])
+	minor, _ := strconv.Atoi(m[2])
+	if major < minMajor || major == minMajor && minor < minMinor {
+		return fmt.Errorf("%s is version %d.%d: berth requires QEMU >= %d.%d, which has -netdev stream", path, major, minor, minMajor, minMinor)
+	}
+	return nil
+}
+
+// quoted is a program's output for an error: one printable line, or nothing.
+func quoted(out string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
+	if line == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (it says %q)", line)
+}
+
+// head keeps the first bytes written to it.
+type head struct {
+	bytes.Buffer
+	limit int
+}
+
+// Write never fails, so that a program is not cut off for talking too much.
+func (h *head) Write(b []byte) (int, error) {
+	if room := h.limit - h.Len(); room > 0 {
+		h.Buffer.Write(b[:min(room, len(b))])
+	}
+	return len(b), nil
+}

@@ -1,0 +1,72 @@
+package qemu
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/getberth/berth/drivers/qemu/vswitch"
+)
+
+// switchLimit is how long the switch may take to start.
+const switchLimit = 30 * time.Second
+
+// ensureSwitch starts the switch of a run folder unless one answers. One of another version is replaced; its machines stay.
+func (d *Driver) ensureSwitch(ctx context.Context, run string) error {
+	ctx, cancel := context.WithTimeout(ctx, switchLimit)
+	defer cancel()
+	c := vswitch.NewClient(run)
+	version, err := c.Ping(ctx)
+	switch {
+	case err == nil && version == vswitch.Version:
+		return nil
+	case err == nil:
+		if err := c.Quit(ctx); err != nil {
+			return fmt.Errorf("replacing the virtual switch of version %d: %w", version, err)
+		}
+	}
+	if len(d.conf.Helper) == 0 {
+		return errors.New("the virtual switch does not run and no program to start it is known")
+	}
+	if err := d.startSwitch(ctx, run); err != nil {
+		return fmt.Errorf("starting the virtual switch: %w (its log is %s)", err, filepath.Join(run, vswitch.LogFile))
+	}
+	return nil
+}
+
+// startSwitch starts a switch and waits for it to say that it is ready.
+func (d *Driver) startSwitch(ctx context.Context, run string) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	args := append(append([]string{}, d.conf.Helper[1:]...), "-dir", run, "-idle", d.conf.Idle.String())
+	cmd := exec.Command(d.conf.Helper[0], args...)
+	cmd.Dir, cmd.Stdout = run, w
+	detach(cmd)
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return err
+	}
+	go cmd.Wait()
+	stop := context.AfterFunc(ctx, func() { r.Close() })
+	defer stop()
+	line, err := bufio.NewReaderSize(r, 4096).ReadString('\n')
+	switch line = strings.TrimSpace(line); {
+	case line == vswitch.Ready:
+		return nil
+	case line != "":
+		return errors.New(line)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return fmt.Errorf("it ended without a word: %w", err)
+}
