@@ -4,6 +4,7 @@ package sshd
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"sync"
 
@@ -143,8 +144,14 @@ func (s *session) end(how any) {
 	s.ch.Close()
 }
 
+// leftOpen keeps the sftp server from closing the channel, on which the exit status is still to be sent: scp reports failure
+// without one.
+type leftOpen struct{ io.ReadWriter }
+
+func (leftOpen) Close() error { return nil }
+
 func (s *session) serveSFTP() {
-	server, err := sftp.NewServer(s.ch, sftp.WithServerWorkingDirectory(s.conn.server.cfg.Home))
+	server, err := sftp.NewServer(leftOpen{s.ch}, sftp.WithServerWorkingDirectory(s.conn.server.cfg.Home))
 	if err != nil {
 		s.end(exitStatus{Status: 1})
 		return
