@@ -48,7 +48,7 @@ type Diagnoser interface {
 // Host is one machine as its driver sees it.
 type Host struct {
 	Name  string
-	Dir   string          // absolute folder for the driver's files, 0700; it exists. Paths inside State must be relative to it.
+	Dir   string          // absolute folder for the driver's files, 0700; it exists, but for Check. Paths inside State must be relative to it.
 	State json.RawMessage // the driver's own record; nil before Create
 	// Save makes State durable. A driver calls it before a side effect.
 	Save func(state json.RawMessage) error
@@ -106,6 +106,8 @@ type Flag struct {
 	EnvVar string // read when the flag is not given; may be empty
 	// Default decides the type: string, int, bool or []string.
 	Default any
+	// Secret values are not recorded with the machine; they are read from EnvVar again when needed.
+	Secret bool
 }
 
 // Options are the values of a driver's flags by name, each of its flag's type.

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/getberth/berth/machine"
+)
+
+type envOptions struct {
+	shell                 string
+	swarm, unset, noProxy bool
+}
+
+func (a *app) envCmd() *cobra.Command {
+	var o envOptions
+	cmd := &cobra.Command{
+		Use:               "env [NAME]",
+		Short:             "Display the commands to set up the environment for the Docker client",
+		Long:              "Display the commands to set up the environment for the Docker client. The answer comes from the store: the machine is not asked.",
+		ValidArgsFunction: a.completeOne,
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.env(cmd, args, o) },
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.swarm, "swarm", false, "Display the Swarm config instead of the Docker daemon")
+	f.StringVar(&o.shell, "shell", "", "Force environment to be configured for a specified shell: [fish, cmd, powershell, tcsh, emacs], default is auto-detect")
+	f.BoolVarP(&o.unset, "unset", "u", false, "Unset variables instead of setting them")
+	f.BoolVar(&o.noProxy, "no-proxy", false, "Add machine IP to NO_PROXY environment variable")
+	_ = cmd.RegisterFlagCompletionFunc("shell", cobra.FixedCompletions(
+		[]string{"bash", "cmd", "emacs", "fish", "powershell", "sh", "tcsh", "zsh"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+var errUnsetName = errors.New("Error: Expected no machine name when the -u flag is present") //nolint:staticcheck // docker-machine's words
+
+func (a *app) env(cmd *cobra.Command, args []string, o envOptions) error {
+	if o.unset && len(args) > 0 {
+		return errUnsetName
+	}
+	var vars []variable
+	if !o.unset {
+		m, err := a.manager(cmd)
+		if err != nil {
+			return err
+		}
+		name, err := target(m, args)
+		if err != nil {
+			return err
+		}
+		e, err := a.clientEnv(m, name, o.swarm)
+		if err != nil {
+			return err
+		}
+		vars = append(vars, variable{"DOCKER_TLS_VERIFY", "1"}, variable{"DOCKER_HOST", e.Host},
+			variable{"DOCKER_CERT_PATH", e.CertPath}, variable{"DOCKER_MACHINE_NAME", e.Name})
+		if runtime.GOOS == "windows" {
+			vars = append(vars, variable{"COMPOSE_CONVERT_WINDOWS_PATHS", "true"})
+		}
+		if o.noProxy {
+			vars = append(vars, withAddress(noProxy(a.getenv), e.Address))
+		}
+	} else {
+		vars = append(vars, variable{name: "DOCKER_TLS_VERIFY"}, variable{name: "DOCKER_HOST"},
+			variable{name: "DOCKER_CERT_PATH"}, variable{name: "DOCKER_MACHINE_NAME"})
+		if o.noProxy {
+			vars = append(vars, noProxy(a.getenv))
+		}
+	}
+	name := o.shell
+	if name == "" {
+		var err error
+		if name, err = detectShell(a.getenv); err != nil {
+			return err
+		}
+	}
+	writeEnv(a.out, shellNamed(name), vars, o.unset, a.args)
+	return nil
+}
+
+// clientEnv is how a client reaches the machine, or the swarm that it is the master of.
+func (a *app) clientEnv(m *machine.Manager, name string, swarm bool) (machine.Env, error) {
+	e, err := m.Env(name)
+	if err == nil && swarm {
+		err = fmt.Errorf("%q is not a swarm master. The --swarm flag is intended for use with swarm masters", name)
+	}
+	return e, err
+}
+
+type variable struct{ name, value string }
+
+// noProxy is the user's list of hosts that are reached without a proxy: the lower-case variable if it says anything.
+func noProxy(getenv func(string) string) variable {
+	if v := getenv("no_proxy"); v != "" {
+		return variable{"no_proxy", v}
+	}
+	return variable{"NO_PROXY", getenv("NO_PROXY")}
+}
+
+// withAddress adds an address to the list unless it is there.
+func withAddress(v variable, address string) variable {
+	switch {
+	case v.value == "":
+		v.value = address
+	case !slices.Contains(strings.Split(v.value, ","), address):
+		v.value += "," + address
+	}
+	return v
+}
+
+// shell is how variables are set in one family of shells.
+type shell struct {
+	set, unset string // formats; set takes name and value
+	quote      func(string) string
+	comment    string
+	hint       string // format; takes the command line
+}
+
+// shellNamed knows six families; whatever it does not know is taken for a POSIX shell.
+func shellNamed(name string) shell {
+	switch name {
+	case "fish":
+		return shell{set: "set -gx %s \"%s\";\n", unset: "set -e %s;\n", quote: escape(`\"$`, `\`), comment: "#", hint: "eval (%s)"}
+	case "powershell", "pwsh":
+		return shell{set: "$Env:%s = \"%s\"\n", unset: "Remove-Item Env:\\\\%s\n", quote: escape("`\"$", "`"), comment: "#", hint: "& %s | Invoke-Expression"}
+	case "cmd":
+		return shell{set: "SET %s=%s\n", unset: "SET %s=\n", quote: asIs, comment: "REM", hint: "\t@FOR /f \"tokens=*\" %%i IN ('%s') DO @%%i"}
+	case "tcsh", "csh":
+		return shell{set: "setenv %s \"%s\";\n", unset: "unsetenv %s;\n", quote: asIs, comment: ":", hint: "eval `%s`"}
+	case "emacs":
+		return shell{
+			set: "(setenv \"%s\" \"%s\")\n", unset: "(setenv \"%s\" nil)\n", quote: escape(`\"`, `\`), comment: ";;",
+			hint: "(with-temp-buffer (shell-command \"%s\" (current-buffer)) (eval-buffer))",
+		}
+	}
+	return shell{set: "export %s=\"%s\"\n", unset: "unset %s\n", quote: quotePOSIX, comment: "#", hint: "eval $(%s)"}
+}
+
+func asIs(s string) string { return s }
+
+// escape puts the escape character before each of the special ones, inside double quotes.
+func escape(special, with string) func(string) string {
+	return func(s string) string {
+		var b strings.Builder
+		for _, r := range s {
+			if strings.ContainsRune(special, r) {
+				b.WriteString(with)
+			}
+			b.WriteRune(r)
+		}
+		return b.String()
+	}
+}
+
+// quotePOSIX escapes what is special inside double quotes. A backslash is so only before these characters: paths of Windows
+// stay as docker-machine prints them.
+func quotePOSIX(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		next := i + 1
+		special := strings.IndexByte("\"$`", s[i]) >= 0
+		special = special || s[i] == '\\' && (next == len(s) || strings.IndexByte("\"$`\\", s[next]) >= 0)
+		if special {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// writeEnv prints the assignments, then how to have a shell take them. args is the whole command line.
+func writeEnv(w io.Writer, sh shell, vars []variable, unset bool, args []string) {
+	for _, v := range vars {
+		if unset {
+			fmt.Fprintf(w, sh.unset, v.name)
+			continue
+		}
+		fmt.Fprintf(w, sh.set, v.name, sh.quote(v.value))
+	}
+	fmt.Fprintf(w, "%s Run this command to configure your shell: \n", sh.comment)
+	fmt.Fprintf(w, sh.comment+" "+sh.hint+"\n", commandLine(args))
+}
+
+// commandLine is what the user typed; the program is quoted when a shell would not take it for one word.
+func commandLine(args []string) string {
+	line := slices.Clone(args)
+	if strings.ContainsAny(line[0], ` \`) {
+		line[0] = `"` + line[0] + `"`
+	}
+	return strings.Join(line, " ")
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"text/template"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/getberth/berth/drivers"
+	"github.com/getberth/berth/hostdb"
+	"github.com/getberth/berth/machine"
+)
+
+// defaultTimeout is how long ls and active wait for one machine, in seconds.
+const defaultTimeout = 10
+
+type lsOptions struct {
+	quiet   bool
+	filters []string
+	timeout int
+	format  string
+}
+
+func (a *app) lsCmd() *cobra.Command {
+	var o lsOptions
+	cmd := &cobra.Command{
+		Use:     "ls",
+		Aliases: []string{"list"},
+		Short:   "List machines",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.ls(cmd, o) },
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "Print names only")
+	f.StringArrayVar(&o.filters, "filter", nil, "Filter output: name=REGEXP, state=, driver=, label=K=V, swarm=")
+	f.IntVarP(&o.timeout, "timeout", "t", defaultTimeout, "Seconds to wait for each machine")
+	f.StringVarP(&o.format, "format", "f", "", "Pretty-print machines using a Go template, or json")
+	return cmd
+}
+
+// listItem is what a template of ls sees; the names are docker-machine's.
+type listItem struct {
+	Name          string
+	Active        string
+	ActiveHost    bool
+	ActiveSwarm   bool
+	DriverName    string
+	State         drivers.State
+	URL           string
+	SwarmOptions  *swarmInfo
+	Swarm         string
+	EngineOptions *engineInfo
+	Error         string
+	DockerVersion string
+	ResponseTime  time.Duration
+}
+
+func (a *app) ls(cmd *cobra.Command, o lsOptions) error {
+	filter, err := parseFilters(o.filters)
+	if err != nil {
+		return err
+	}
+	format, err := parseFormat(o.format)
+	if err != nil {
+		return err
+	}
+	m, err := a.manager(cmd)
+	if err != nil {
+		return err
+	}
+	entries, err := m.Store.List()
+	if err != nil {
+		return err
+	}
+	entries = filter.entries(entries)
+	if o.quiet && len(filter.state) == 0 {
+		return printNames(a.out, entries)
+	}
+	limit := time.Duration(o.timeout) * time.Second
+	return a.printRows(m.Rows(cmd.Context(), entries, limit), filter, format, o.quiet)
+}
+
+func printNames(w io.Writer, entries []hostdb.Entry) error {
+	for _, e := range entries {
+		if _, err := fmt.Fprintln(w, e.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printRows prints each row as soon as it and those before it are there; only a table waits for all, to align its columns.
+func (a *app) printRows(rows []<-chan machine.Row, filter listFilter, format *listFormat, quiet bool) error {
+	w := a.out
+	flush := func() error { return nil }
+	if format.table && !quiet {
+		tw := tabwriter.NewWriter(a.out, 5, 1, 3, ' ', 0)
+		w, flush = tw, tw.Flush
+		if err := format.execute(w, listHeaders()); err != nil {
+			return err
+		}
+	}
+	items := []listItem{} // of JSON, which is one array
+	for _, ch := range rows {
+		row := <-ch
+		if !filter.matchesState(row.State) {
+			continue
+		}
+		item := a.listItem(row)
+		var err error
+		switch {
+		case quiet:
+			_, err = fmt.Fprintln(w, item.Name)
+		case format.json:
+			items = append(items, item)
+		default:
+			err = format.execute(w, item)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if format.json && !quiet {
+		return writeJSON(a.out, items)
+	}
+	return flush()
+}
+
+func (a *app) listItem(row machine.Row) listItem {
+	item := listItem{
+		Name: row.Name, Active: "-", DriverName: row.Driver, State: row.State, URL: row.URL,
+		Error: row.Error, DockerVersion: row.Version, ResponseTime: row.Took,
+	}
+	if row.Machine != nil {
+		item.SwarmOptions, item.EngineOptions = swarmInfoOf(row.Machine), engineInfoOf(row.Machine)
+	}
+	if row.State == drivers.Running && row.URL != "" && row.URL == a.getenv("DOCKER_HOST") {
+		item.Active, item.ActiveHost = "*", true
+	}
+	return item
+}
+
+// listFormat is how rows are printed.
+type listFormat struct {
+	table, json bool
+	tmpl        *template.Template
+}
+
+const defaultFormat = `table {{ .Name }}\t{{ .Active }}\t{{ .DriverName}}\t{{ .State }}\t{{ .URL }}\t{{ .Swarm }}\t{{ .DockerVersion }}\t{{ .Error}}`
+
+func parseFormat(text string) (*listFormat, error) {
+	if text == "json" {
+		return &listFormat{json: true}, nil
+	}
+	if text == "" {
+		text = defaultFormat
+	}
+	f := new(listFormat)
+	text, f.table = strings.CutPrefix(text, "table")
+	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(strings.Trim(text, " "))
+	var err error
+	if f.tmpl, err = template.New("format").Funcs(jsonFuncs()).Parse(text + "\n"); err != nil {
+		return nil, fmt.Errorf("the format: %w", err)
+	}
+	return f, nil
+}
+
+func (f *listFormat) execute(w io.Writer, v any) error {
+	if err := f.tmpl.Execute(w, v); err != nil {
+		return fmt.Errorf("the format: %w", err)
+	}
+	return nil
+}
+
+func listHeaders() map[string]string {
+	return map[string]string{
+		"Name": "NAME", "Active": "ACTIVE", "ActiveHost": "ACTIVE_HOST", "ActiveSwarm": "ACTIVE_SWARM", "DriverName": "DRIVER",
+		"State": "STATE", "URL": "URL", "SwarmOptions": "SWARM_OPTIONS", "Swarm": "SWARM", "EngineOptions": "ENGINE_OPTIONS",
+		"Error": "ERRORS", "DockerVersion": "DOCKER", "ResponseTime": "RESPONSE",
+	}
+}
+
+// jsonFuncs are the functions of templates.
+func jsonFuncs() template.FuncMap {
+	return template.FuncMap{
+		"json":       func(v any) (string, error) { return jsonText(v, "") },
+		"prettyjson": func(v any) (string, error) { return jsonText(v, "    ") },
+	}
+}
+
+// jsonText leaves <, > and & as they are: the text is for a terminal.
+func jsonText(v any, indent string) (string, error) {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", indent)
+	err := enc.Encode(v)
+	return strings.TrimSuffix(b.String(), "\n"), err
+}
+
+func writeJSON(w io.Writer, v any) error {
+	text, err := jsonText(v, "    ")
+	if err == nil {
+		_, err = fmt.Fprintln(w, text)
+	}
+	return err
+}

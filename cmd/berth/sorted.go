@@ -1,0 +1,13 @@
+package main
+
+import (
+	"maps"
+	"slices"
+)
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+func sorted(s []string) []string {
+	slices.Sort(s)
+	return s
+}

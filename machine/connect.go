@@ -1,0 +1,138 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/getberth/berth/drivers"
+	"github.com/getberth/berth/hostdb"
+	"github.com/getberth/berth/sshutil"
+)
+
+const (
+	// keysPatience is for cloud images, whose sshd may start before the keys are in place.
+	keysPatience = time.Minute
+	// watchPause lies between two looks at whether a machine that boots still runs.
+	watchPause = 2 * time.Second
+	// stateLimit is how long a driver may take to tell a machine's state when somebody waits for the answer.
+	stateLimit = 10 * time.Second
+)
+
+// SSHEndpoint is how to reach the machine over SSH, from the store alone.
+func (m *Manager) SSHEndpoint(rec *hostdb.Machine) (sshutil.Endpoint, error) {
+	if rec.Endpoint == nil || rec.Endpoint.SSHHost == "" {
+		return sshutil.Endpoint{}, m.noAddress(rec.Name)
+	}
+	ep := rec.Endpoint
+	keys := append([]string(nil), rec.HostKeys...)
+	if ep.HostKey != "" {
+		keys = append(keys, ep.HostKey)
+	}
+	return sshutil.Endpoint{
+		Host: ep.SSHHost, Port: ep.SSHPort, User: ep.SSHUser, HostKeys: keys,
+		KeyPaths: []string{m.SSHKeyPath(rec.Name)},
+	}, nil
+}
+
+// SSHKeyPath is the absolute path of the private key for the machine.
+func (m *Manager) SSHKeyPath(name string) string {
+	return m.Store.MachineDir(name) + pathSeparator + clientKeyFile
+}
+
+func (m *Manager) noAddress(name string) error {
+	return m.hint(fmt.Errorf("machine %q has no address yet: its creation was interrupted", name),
+		"To finish it: {berth} provision %s. To remove it: {berth} rm %s", name, name)
+}
+
+// Dial opens an SSH connection to a machine. user is empty for the machine's own. When the machine does not answer, the driver
+// is asked whether it runs at all.
+func (m *Manager) Dial(ctx context.Context, name, user string) (*sshutil.Client, error) {
+	rec, err := m.Record(name)
+	if err != nil {
+		return nil, err
+	}
+	ep, err := m.SSHEndpoint(rec)
+	if err != nil {
+		return nil, err
+	}
+	if user != "" {
+		ep.User = user
+	}
+	c, err := sshutil.Dial(ctx, ep)
+	if err == nil || ctx.Err() != nil {
+		return c, err
+	}
+	var unanswered *sshutil.DialError
+	if errors.As(err, &unanswered) && unanswered.Kind != sshutil.AuthFailed && unanswered.Kind != sshutil.HostKeyMismatch {
+		if state, serr := m.State(ctx, name); serr == nil && state != drivers.Running {
+			return nil, m.hint(fmt.Errorf("Error: Cannot run SSH command: Host %q is not running", name), "Start it: {berth} start %s", name) //nolint:staticcheck // docker-machine's words
+		}
+	}
+	return nil, err
+}
+
+// State asks the driver what the machine is doing.
+func (m *Manager) State(ctx context.Context, name string) (drivers.State, error) {
+	rec, d, err := m.load(name)
+	if err != nil {
+		return drivers.None, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, stateLimit)
+	defer cancel()
+	return d.State(ctx, m.host(nil, rec))
+}
+
+// waitSSH connects as soon as the machine lets us in, and gives up when it stops running or its time is over.
+func (w *work) waitSSH(ctx context.Context) (*sshutil.Client, error) {
+	ep, err := w.m.SSHEndpoint(w.rec)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, w.m.Limits.boot(), fmt.Errorf("no SSH after %s", w.m.Limits.boot()))
+	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go w.watch(ctx, stop)
+	c, err := sshutil.WaitReady(ctx, ep, sshutil.Wait{
+		HostKey: keysPatience, Auth: keysPatience,
+		Report: func(err error) { fmt.Fprintf(w.m.Debug, "%s: %v\n", w.rec.Name, err) },
+	})
+	if err != nil && ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
+		return nil, fmt.Errorf("%w: the last attempt: %w", context.Cause(ctx), err)
+	}
+	return c, err
+}
+
+// watch ends the wait for a machine that stopped running.
+func (w *work) watch(ctx context.Context, stop context.CancelCauseFunc) {
+	for pause(ctx, watchPause) == nil {
+		look, cancel := context.WithTimeout(ctx, stateLimit)
+		state, err := w.driver.State(look, w.m.host(nil, w.rec))
+		cancel()
+		if err != nil || ctx.Err() != nil {
+			continue // the wait has its own end
+		}
+		switch state {
+		case drivers.Stopped, drivers.Error, drivers.NotFound, drivers.Saved, drivers.Paused:
+			stop(fmt.Errorf("the machine does not run any more: its state is %s", state))
+			return
+		}
+	}
+}
+
+// diagnose adds what the driver knows about a machine that does not answer.
+func (w *work) diagnose(ctx context.Context, err error) error {
+	d, ok := w.driver.(drivers.Diagnoser)
+	if err == nil || !ok || ctx.Err() != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, stateLimit)
+	defer cancel()
+	why, derr := d.Diagnose(ctx, w.host)
+	if derr != nil || why == "" {
+		return err
+	}
+	return fmt.Errorf("%w\n%s", err, why)
+}

@@ -1,0 +1,71 @@
+package machine
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/getberth/berth/drivers"
+	"github.com/getberth/berth/hostdb"
+)
+
+const pathSeparator = string(os.PathSeparator)
+
+// Env is what a Docker client needs to reach a machine's engine.
+type Env struct {
+	Name     string
+	Host     string // DOCKER_HOST: "tcp://127.0.10.1:2376"
+	Address  string
+	CertPath string // absolute folder of ca.pem, cert.pem and key.pem
+}
+
+// Env answers from the store alone: it asks nobody, so that it is quick and never hangs.
+func (m *Manager) Env(name string) (Env, error) {
+	rec, err := m.Record(name)
+	if err != nil {
+		return Env{}, err
+	}
+	if rec.Endpoint == nil || rec.Endpoint.Address == "" {
+		return Env{}, m.noAddress(name)
+	}
+	return Env{Name: name, Host: engineURL(rec), Address: rec.Endpoint.Address, CertPath: m.Store.MachineDir(name)}, nil
+}
+
+// engineURL is empty for a machine without an address.
+func engineURL(rec *hostdb.Machine) string {
+	if rec.Endpoint == nil || rec.Endpoint.Address == "" {
+		return ""
+	}
+	return "tcp://" + engineAddr(rec.Endpoint)
+}
+
+// Reachable is Env of a machine that runs: the error is ErrNotRunning when it does not. When the driver cannot tell, the
+// store's answer stands and the second error says why.
+func (m *Manager) Reachable(ctx context.Context, name string) (e Env, doubt, err error) {
+	if e, err = m.Env(name); err != nil {
+		return e, nil, err
+	}
+	state, err := m.State(ctx, name)
+	if err != nil {
+		return e, fmt.Errorf("the state of %q: %w", name, err), nil
+	}
+	if state != drivers.Running {
+		return e, nil, m.hint(ErrNotRunning, "Start it: {berth} start %s", name)
+	}
+	return e, nil, nil
+}
+
+// EngineVersion asks the engine of a machine.
+func (m *Manager) EngineVersion(ctx context.Context, name string) (string, error) {
+	rec, err := m.Record(name)
+	if err != nil {
+		return "", err
+	}
+	c, err := m.engine(rec)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, stateLimit)
+	defer cancel()
+	return c.version(ctx)
+}

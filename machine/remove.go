@@ -1,0 +1,74 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/getberth/berth/hostdb"
+)
+
+// RemoveOptions say how far Remove goes.
+type RemoveOptions struct {
+	// Broken lets it delete the files of a machine whose record cannot be read, although nobody can then tell the driver.
+	Broken bool
+	// Forget deletes the record without asking the driver, which may leave the machine itself behind.
+	Forget bool
+}
+
+// Remove has the driver delete the machine and all that was made for it, then deletes the record. When the driver fails, the
+// record stays, so that it can be tried again.
+func (m *Manager) Remove(ctx context.Context, name string, o RemoveOptions) error {
+	l, err := m.Store.Lock(ctx, name)
+	if err != nil {
+		return m.lookupError(name, err)
+	}
+	defer l.Unlock()
+	rec, err := l.Get()
+	switch {
+	case errors.Is(err, hostdb.ErrBroken):
+		return m.removeBroken(l, name, o, err)
+	case err != nil:
+		return m.lookupError(name, err)
+	case o.Forget:
+		return l.Remove()
+	}
+	if err := m.removeMachine(ctx, l, rec); err != nil {
+		return err
+	}
+	return l.Remove()
+}
+
+func (m *Manager) removeMachine(ctx context.Context, l *hostdb.Lock, rec *hostdb.Machine) error {
+	d, err := m.Drivers.Get(rec.Driver)
+	if err != nil && nothingMade(rec) {
+		return nil
+	}
+	if err != nil {
+		return m.hint(err, "To drop the record and leave the machine as it is: {berth} rm --forget %s", rec.Name)
+	}
+	w := &work{m: m, lock: l, rec: rec, driver: d, host: m.host(l, rec)}
+	if err := w.put(hostdb.Removing); err != nil {
+		return err
+	}
+	err = w.step(fmt.Sprintf("Removing %q", rec.Name), func() error { return d.Remove(ctx, w.host) })
+	return m.hint(w.fail(err), "%q is kept; to try again: {berth} rm %s. To drop the record and leave the machine as it is: {berth} rm --forget %s",
+		rec.Name, rec.Name, rec.Name)
+}
+
+// nothingMade: a driver saves its state before any side effect.
+func nothingMade(rec *hostdb.Machine) bool { return len(rec.DriverState) == 0 }
+
+// removeBroken deletes what is here of a machine of which nobody knows how to delete the rest.
+func (m *Manager) removeBroken(l *hostdb.Lock, name string, o RemoveOptions, cause error) error {
+	if !o.Broken && !o.Forget {
+		return m.hint(fmt.Errorf("machine %q: %w", name, cause), "To delete its files, and leave the machine as it is: {berth} rm -f %s", name)
+	}
+	if err := l.Remove(); err != nil {
+		return err
+	}
+	if o.Forget {
+		return nil
+	}
+	return fmt.Errorf("the files of %q are deleted, but not what its driver may have made: %w", name, cause)
+}
