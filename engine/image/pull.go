@@ -145,7 +145,7 @@ func (p *pull) fetchImage(ctx context.Context, target ocispec.Descriptor) (newer
 
 func checkTarget(d ocispec.Descriptor) error {
 	if !images.IsManifestType(d.MediaType) && !images.IsIndexType(d.MediaType) {
-		return invalid("the registry has something of the unsupported type %q", d.MediaType)
+		return invalid("%s is of the unsupported type %q", d.Digest, d.MediaType)
 	}
 	return checkDescriptor(d, maxManifest)
 }

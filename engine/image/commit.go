@@ -1,0 +1,201 @@
+//go:build linux
+
+package image
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/pkg/archive"
+	cfs "github.com/containerd/continuity/fs"
+	"github.com/containerd/errdefs"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/container"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// RootFSChanges lists what a container has changed in its root filesystem, parents before what is in them.
+func (s *Service) RootFSChanges(ctx context.Context, key string) ([]container.FilesystemChange, error) {
+	list := []container.FilesystemChange{}
+	kinds := map[cfs.ChangeKind]container.ChangeType{
+		cfs.ChangeKindAdd: container.ChangeAdd, cfs.ChangeKindModify: container.ChangeModify, cfs.ChangeKindDelete: container.ChangeDelete,
+	}
+	err := s.diff(inNamespace(ctx), key, func(_ string, changed walkChanges) error {
+		return changed(func(kind cfs.ChangeKind, path string, _ os.FileInfo, err error) error {
+			if err != nil {
+				return err
+			}
+			if k, ok := kinds[kind]; ok && !strings.HasSuffix(path, opaqueMark) {
+				list = append(list, container.FilesystemChange{Kind: k, Path: path})
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the changes of container %s: %w", key, err)
+	}
+	return list, nil
+}
+
+// opaqueMark ends the path by which a walk says that a folder hides the one below it.
+const opaqueMark = "/.wh..opq"
+
+// walkChanges calls a function for each change.
+type walkChanges func(cfs.ChangeFunc) error
+
+// diff mounts a container's root filesystem and what is below its writable layer, and hands its root and its changes to f.
+func (s *Service) diff(ctx context.Context, key string, f func(root string, changed walkChanges) error) error {
+	info, err := s.layers.Stat(ctx, rootFSKey(key))
+	if errdefs.IsNotFound(err) {
+		return notFound("container %s has no root filesystem", key)
+	}
+	if err != nil {
+		return err
+	}
+	upper, err := s.layers.Mounts(ctx, rootFSKey(key))
+	if err != nil {
+		return err
+	}
+	ctx, done, err := s.withLease(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	view := s.op("view")
+	lower, err := s.layers.View(ctx, view, info.Parent)
+	if err != nil {
+		return err
+	}
+	defer s.dropSnapshot(ctx, view)
+	return s.withMount(lower, func(base string) error {
+		if dir, ok := upperDir(upper); ok {
+			return f(dir, func(change cfs.ChangeFunc) error {
+				return cfs.DiffDirChanges(ctx, base, dir, cfs.DiffSourceOverlayFS, change)
+			})
+		}
+		return s.withMount(readOnly(upper), func(root string) error {
+			return f(root, func(change cfs.ChangeFunc) error { return cfs.Changes(ctx, base, root, change) })
+		})
+	})
+}
+
+// upperDir is the folder that holds nothing but the changes, if the snapshotter has one.
+func upperDir(mounts []mount.Mount) (string, bool) {
+	if len(mounts) != 1 || mounts[0].Type != "overlay" {
+		return "", false
+	}
+	upper, _ := overlayDirs(mounts[0])
+	return upper, upper != ""
+}
+
+func readOnly(mounts []mount.Mount) []mount.Mount {
+	out := slices.Clone(mounts)
+	for i, m := range out {
+		out[i].Options = append(slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "rw" }), "ro")
+	}
+	return out
+}
+
+// CommitRootFS makes an image of a container's root filesystem: the layers of its image and one of its changes. RootFS of the
+// configuration is filled in. Its History is appended to that of the image, with which it may begin; without any of its own, a
+// line is made of its Author and Cmd.
+func (s *Service) CommitRootFS(ctx context.Context, key, ref string, config dockerspec.DockerOCIImage) (string, error) {
+	ctx = inNamespace(ctx)
+	name, err := targetName(ref)
+	if err != nil {
+		return "", err
+	}
+	base, err := s.baseOf(ctx, key)
+	if err != nil {
+		return "", err
+	}
+	ctx, done, err := s.withLease(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer s.discardLease(ctx, done)
+	layer, diffID, err := s.diffLayer(ctx, key)
+	if err != nil {
+		return "", fmt.Errorf("committing container %s: %w", key, err)
+	}
+	if err := base.extend(&config, diffID); err != nil {
+		return "", err
+	}
+	id, err := s.build(ctx, name, config, append(slices.Clone(base.manifest.Layers), layer))
+	if err != nil {
+		return "", fmt.Errorf("committing container %s: %w", key, err)
+	}
+	return id, nil
+}
+
+// baseOf is the image that a container was made of, whether or not it still has a name.
+func (s *Service) baseOf(ctx context.Context, key string) (*manifest, error) {
+	info, err := s.layers.Stat(ctx, rootFSKey(key))
+	if errdefs.IsNotFound(err) {
+		return nil, notFound("container %s has no root filesystem", key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.Digest(info.Labels[labelManifest])}
+	m, err := s.readManifest(ctx, d, d)
+	if err != nil {
+		return nil, fmt.Errorf("reading the image of container %s: %w", key, err)
+	}
+	return m, nil
+}
+
+// extend completes the configuration of an image that has one more layer than m.
+func (m *manifest) extend(c *dockerspec.DockerOCIImage, diffID digest.Digest) error {
+	base, err := m.image()
+	if err != nil {
+		return err
+	}
+	if c.Created == nil {
+		now := time.Now().UTC()
+		c.Created = &now
+	}
+	if c.OS == "" {
+		c.Platform = base.Platform
+	}
+	c.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: append(slices.Clone(m.diffIDs), diffID)}
+	own := c.History
+	if n := len(base.History); n > 0 && len(own) >= n && reflect.DeepEqual(own[:n], base.History) {
+		own = own[n:]
+	}
+	if len(own) == 0 {
+		own = []ocispec.History{{Created: c.Created, CreatedBy: strings.Join(c.Config.Cmd, " "), Author: c.Author}}
+	}
+	c.History = append(slices.Clone(base.History), own...)
+	return nil
+}
+
+// diffLayer stores a container's changes as a layer. Sockets cannot be in one and are left out, as Docker does.
+func (s *Service) diffLayer(ctx context.Context, key string) (layer ocispec.Descriptor, diffID digest.Digest, err error) {
+	err = s.diff(ctx, key, func(root string, changed walkChanges) error {
+		layer, diffID, err = s.writeLayer(ctx, func(w io.Writer) error {
+			cw := archive.NewChangeWriter(w, root)
+			err := changed(func(kind cfs.ChangeKind, path string, info os.FileInfo, err error) error {
+				if info != nil && info.Mode()&fs.ModeSocket != 0 {
+					return err
+				}
+				return cw.HandleChange(kind, path, info, err)
+			})
+			if err != nil {
+				return err
+			}
+			return cw.Close()
+		})
+		return err
+	})
+	return layer, diffID, err
+}
