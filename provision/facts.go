@@ -1,0 +1,244 @@
+package provision
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/getberth/berth/engine/config"
+)
+
+// Init is what starts services on a machine.
+type Init string
+
+// The init systems that berth knows.
+const (
+	Guest   Init = "berth" // the light VM's own, which runs the engine by itself
+	Systemd Init = "systemd"
+	OpenRC  Init = "openrc"
+	NoInit  Init = ""
+)
+
+// Facts are what is known about a machine.
+type Facts struct {
+	OS     string // "linux"
+	Arch   string // GOARCH
+	Kernel string // release
+	Init   Init
+	UID    int // of the user that logs in; scripts run as root whatever it is
+
+	Binary       string // path of the engine that runs or would run; "" when there is none
+	BinarySHA256 string // hex
+
+	imageSHA256 string           // of the light VM's own engine, when it is not the one that runs
+	tools       map[string]bool  // zstd, gzip
+	parts       map[string]int64 // sizes of uploads that were cut off, by file name
+	files       map[string][]byte
+	keyThere    bool // the server's key exists
+	keyNewer    bool // and was made after the certificate
+	restartDue  bool // a change was made after which the engine was not restarted
+	active      bool // the service runs
+	enabled     bool // and starts at boot
+	hasPrevious bool // a previous engine is kept
+}
+
+// Paths that provisioning uses beside those of package config.
+const (
+	guestInit   = "/run/berth-init" // exists in the light VM
+	guestBinary = "/usr/bin/berthd" // the light VM's, on a read-only disk
+	pidFile     = "/run/berth/berthd.pid"
+	logFile     = "/var/log/berthd.log" // of the light VM's init and of OpenRC; systemd has its journal
+	restartDue  = "/run/berth-restart-due"
+	previous    = config.Binary + ".previous"
+	unitFile    = "/etc/systemd/system/berthd.service"
+	rcFile      = "/etc/init.d/berthd"
+
+	// stampSuffix is of the file beside a binary that spares reading it: its SHA-256 and then, except in the light VM's image,
+	// its size, time and inode, which show whether it is still the same.
+	stampSuffix = ".sha256"
+)
+
+// factsVersion heads the answer of factsScript.
+const factsVersion = "berth-facts 1"
+
+// factsScript gathers all facts in one go, as lines "name value", and files as "file path size" with the content after it.
+// It reads; it changes nothing. A tool that is missing must not end it.
+const factsScript = `echo "` + factsVersion + `"
+echo "os $(uname -s)"
+echo "arch $(uname -m)"
+echo "kernel $(uname -r)"
+echo "uid ${SUDO_UID:-${DOAS_UID:-$(id -u)}}"
+init=
+if [ -e ` + guestInit + ` ]; then init=berth
+elif [ -d /run/systemd/system ]; then init=systemd
+elif [ -e /run/openrc/softlevel ] || [ -x /sbin/openrc-run ]; then init=openrc
+fi
+echo "init $init"
+for t in zstd gzip sha256sum head mktemp; do command -v $t >/dev/null 2>&1 && echo "tool $t"; done
+bin=` + config.Binary + `
+[ -e $bin ] || [ "$init" != berth ] || bin=` + guestBinary + `
+if [ -f $bin ]; then
+	at=$(stat -L -c %s-%Y-%i $bin 2>/dev/null); sum=; was=
+	[ -r $bin` + stampSuffix + ` ] && read -r sum was < $bin` + stampSuffix + `
+	if [ -z "$sum" ] || [ $bin != ` + guestBinary + ` ]; then
+		[ -n "$at" ] && [ "$at" = "$was" ] || { sum=$(sha256sum < $bin); sum=${sum%% *}; }
+	fi
+	echo "binary $sum $bin"
+fi
+[ -f ` + previous + ` ] && echo "previous yes"
+for f in ` + config.Binary + `-*.part; do [ -f "$f" ] && echo "part $(wc -c < "$f") ${f##*/}"; done
+key=` + config.ServerKey + ` cert=` + config.ServerCert + `
+[ -s $key ] && echo "key yes"
+[ $key -nt $cert ] && echo "keynewer yes"
+[ -e ` + restartDue + ` ] && echo "restartdue yes"
+case $init in
+berth) # init starts the engine itself, and may be about to
+	echo "active yes"; echo "enabled yes"
+	sum=; [ $bin = ` + guestBinary + ` ] || ! read -r sum was < ` + guestBinary + stampSuffix + ` || echo "image $sum" ;;
+systemd)
+	systemctl is-active --quiet berthd.service && echo "active yes"
+	systemctl is-enabled --quiet berthd.service 2>/dev/null && echo "enabled yes" ;;
+openrc)
+	rc-service berthd status >/dev/null 2>&1 && echo "active yes"
+	[ -e /etc/runlevels/default/berthd ] && echo "enabled yes" ;;
+esac
+for f in ` + config.File + ` ` + config.CAFile + ` $cert ` + unitFile + ` ` + rcFile + `; do
+	[ -f $f ] || continue
+	n=$(wc -c < $f)
+	[ "$n" -le 1000000 ] || continue
+	echo "file $f $((n))"; cat $f; echo
+done
+echo end`
+
+// detect gathers the facts and refuses machines that the engine cannot run on.
+func (r *run) detect(ctx context.Context) (bool, error) {
+	out, err := r.script(ctx, factsScript)
+	if err != nil {
+		return false, err
+	}
+	if r.facts, err = parseFacts(out); err != nil {
+		return false, err
+	}
+	return true, r.facts.check()
+}
+
+func (f Facts) check() error {
+	switch {
+	case f.OS != "linux":
+		return fmt.Errorf("the machine runs %s: the engine requires Linux", f.OS)
+	case f.Init == NoInit:
+		return errors.New("the machine has no init system that is known: systemd or OpenRC is required")
+	}
+	for _, tool := range []string{"sha256sum", "head"} {
+		if !f.tools[tool] {
+			return fmt.Errorf("the machine has no %s: coreutils or busybox is required", tool)
+		}
+	}
+	return nil
+}
+
+// parseFacts reads the answer of factsScript. A login script may print something of its own before it.
+func parseFacts(out []byte) (Facts, error) {
+	f := Facts{tools: map[string]bool{}, parts: map[string]int64{}, files: map[string][]byte{}}
+	_, rest, found := bytes.Cut(out, []byte(factsVersion+"\n"))
+	for found {
+		var line []byte
+		if line, rest, found = bytes.Cut(rest, []byte("\n")); !found {
+			break
+		}
+		name, value, _ := strings.Cut(string(line), " ")
+		switch name {
+		case "end":
+			return f, nil
+		case "file":
+			path, size, err := sized(value)
+			if err != nil || size+1 > int64(len(rest)) {
+				return Facts{}, fmt.Errorf("unexpected answer %q", line)
+			}
+			f.files[path], rest = rest[:size:size], rest[size+1:]
+		default:
+			if err := f.set(name, value); err != nil {
+				return Facts{}, err
+			}
+		}
+	}
+	return Facts{}, errors.New("the machine's answer is incomplete")
+}
+
+func (f *Facts) set(name, value string) (err error) {
+	switch name {
+	case "os":
+		f.OS = strings.ToLower(value)
+	case "arch":
+		f.Arch = goarch(value)
+	case "kernel":
+		f.Kernel = value
+	case "init":
+		f.Init = Init(value)
+	case "uid":
+		if f.UID, err = strconv.Atoi(value); err != nil {
+			return fmt.Errorf("unexpected user id %q", value)
+		}
+	case "image":
+		f.imageSHA256 = value
+	case "tool":
+		f.tools[value] = true
+	case "binary":
+		f.BinarySHA256, f.Binary, _ = strings.Cut(value, " ")
+	case "part":
+		size, name, _ := strings.Cut(value, " ")
+		if f.parts[name], err = strconv.ParseInt(size, 10, 64); err != nil {
+			return fmt.Errorf("unexpected size %q of %s", size, name)
+		}
+	default:
+		f.setFlag(name)
+	}
+	return nil
+}
+
+func (f *Facts) setFlag(name string) {
+	switch name {
+	case "key":
+		f.keyThere = true
+	case "keynewer":
+		f.keyNewer = true
+	case "restartdue":
+		f.restartDue = true
+	case "active":
+		f.active = true
+	case "enabled":
+		f.enabled = true
+	case "previous":
+		f.hasPrevious = true
+	}
+}
+
+// sized splits "path size".
+func sized(s string) (path string, size int64, err error) {
+	path, n, _ := strings.Cut(s, " ")
+	size, err = strconv.ParseInt(n, 10, 64)
+	if err == nil && size < 0 {
+		err = errors.New("negative")
+	}
+	return path, size, err
+}
+
+// goarch translates uname's word for a processor; one that is not known stays as it is, and Spec.Engine will not know it either.
+func goarch(machine string) string {
+	switch machine {
+	case "x86_64":
+		return "amd64"
+	case "aarch64":
+		return "arm64"
+	case "i386", "i486", "i586", "i686":
+		return "386"
+	case "armv6l", "armv7l", "armv8l":
+		return "arm"
+	case "ppc64el":
+		return "ppc64le"
+	}
+	return machine
+}

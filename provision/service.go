@@ -1,0 +1,113 @@
+package provision
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/getberth/berth/engine/config"
+)
+
+// unit has systemd leave containers alone when the engine ends (KillMode), and their control groups to the engine (Delegate). The
+// engine says when it answers (Type=notify), so that starting waits for just that.
+const unit = `[Unit]
+Description=berth container engine
+Documentation=https://github.com/getberth/berth
+After=network-online.target nss-lookup.target
+Wants=network-online.target
+StartLimitIntervalSec=60
+StartLimitBurst=10
+
+[Service]
+Type=notify
+ExecStart=` + config.Binary + ` serve --config-file ` + config.File + ` --pidfile ` + pidFile + `
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=always
+RestartSec=1
+TimeoutStartSec=120
+KillMode=process
+Delegate=yes
+LimitNOFILE=1048576
+LimitNPROC=infinity
+LimitCORE=infinity
+TasksMax=infinity
+OOMScoreAdjust=-500
+
+[Install]
+WantedBy=multi-user.target
+`
+
+// rcScript is the same for OpenRC, whose supervisor ends the engine's own process only.
+const rcScript = `#!/sbin/openrc-run
+description="berth container engine"
+supervisor=supervise-daemon
+command=` + config.Binary + `
+command_args="serve --config-file ` + config.File + ` --pidfile ` + pidFile + `"
+output_log=` + logFile + `
+error_log=` + logFile + `
+respawn_delay=1
+respawn_max=0
+rc_ulimit="-n 1048576 -u unlimited"
+rc_cgroup_cleanup=no
+
+depend() {
+	need net
+	use cgroups dns
+	after firewall
+}
+`
+
+// definition is the file that describes the service to the init system; none for the light VM's.
+func (i Init) definition() (f file, ok bool) {
+	switch i {
+	case Systemd:
+		return file{unitFile, []byte(unit), 0o644}, true
+	case OpenRC:
+		return file{rcFile, []byte(rcScript), 0o755}, true
+	}
+	return file{}, false
+}
+
+func (r *run) definitionDone() bool {
+	f, ok := r.facts.Init.definition()
+	return !ok || bytes.Equal(r.facts.files[f.path], f.content)
+}
+
+func (r *run) serviceDone(context.Context) (bool, error) {
+	return r.definitionDone() && r.facts.active && r.facts.enabled && !r.facts.restartDue, nil
+}
+
+// startService starts the engine, or restarts it when its binary, configuration or definition changed. Containers live on.
+func (r *run) startService(ctx context.Context) error {
+	var files []file
+	if f, ok := r.facts.Init.definition(); ok && !r.definitionDone() {
+		files = append(files, f)
+	}
+	body, err := writeScript(files...)
+	if err != nil {
+		return err
+	}
+	if _, err := r.script(ctx, body+r.facts.Init.restart()); err != nil {
+		return r.withLog(ctx, err)
+	}
+	r.facts.active, r.facts.enabled, r.facts.restartDue = true, true, false
+	return nil
+}
+
+// restart is a script that has the init system run the engine anew, and start it at boot. The mark is removed last. In the light
+// VM init starts the engine again whenever it ends; the old one must be gone before anyone asks whether the engine answers.
+func (i Init) restart() string {
+	const unmark = "rm -f " + restartDue
+	switch i {
+	case Systemd:
+		return `systemctl daemon-reload && systemctl enable --quiet berthd.service && systemctl restart berthd.service && ` + unmark
+	case OpenRC:
+		return `[ -e /etc/runlevels/default/berthd ] || rc-update -q add berthd default || return
+rc-service -q berthd restart && ` + unmark
+	default:
+		return `pid=$(cat ` + pidFile + ` 2>/dev/null); n=0
+if [ -n "$pid" ] && kill -TERM "$pid" 2>/dev/null; then
+	while kill -0 "$pid" 2>/dev/null && [ $n -lt 200 ]; do sleep 0.1 2>/dev/null || sleep 1; n=$((n+1)); done
+fi
+` + unmark
+	}
+}

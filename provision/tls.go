@@ -1,0 +1,52 @@
+package provision
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/getberth/berth/engine/config"
+)
+
+func (r *run) tlsDone(context.Context) (bool, error) {
+	return r.certDone() && bytes.Equal(r.facts.files[config.CAFile], r.spec.TLS.CA), nil
+}
+
+// certDone tells whether the present certificate can stay, and is of the present key.
+func (r *run) certDone() bool {
+	cert := r.facts.files[config.ServerCert]
+	return len(cert) > 0 && r.facts.keyThere && !r.facts.keyNewer && r.spec.TLS.Check(cert) == nil
+}
+
+// issue writes the CA and, where the certificate cannot stay, has a new one signed. The engine reads both without a restart.
+func (r *run) issue(ctx context.Context) error {
+	files := []file{{config.CAFile, r.spec.TLS.CA, 0o644}}
+	if !r.certDone() {
+		csr, err := r.request(ctx)
+		if err != nil {
+			return fmt.Errorf("making a signing request: %w", err)
+		}
+		cert, err := r.spec.TLS.Sign(ctx, csr)
+		if err != nil {
+			return err
+		}
+		files = append(files, file{config.ServerCert, cert, 0o644})
+	}
+	return r.write(ctx, "", files...)
+}
+
+// request has the engine's program make a key, unless there is one, and a signing request for it.
+func (r *run) request(ctx context.Context) ([]byte, error) {
+	args := []string{r.facts.Binary, "csr", "--key", config.ServerKey}
+	for _, s := range r.spec.TLS.SANs {
+		args = append(args, "--san", s)
+	}
+	for i, a := range args {
+		args[i] = quote(a)
+	}
+	return r.script(ctx, fmt.Sprintf(`umask 077
+[ -d %[1]s ] || mkdir -p -m 0755 %[1]s || return
+[ -d %[2]s ] || mkdir -m 0700 %[2]s || return
+%[3]s`, config.Dir, config.TLSDir, strings.Join(args, " ")))
+}
