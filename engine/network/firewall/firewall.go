@@ -1,0 +1,141 @@
+package firewall
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// socketBuffer holds a whole transaction and its acknowledgements, in bytes: nothing is sent in parts, as it would no longer
+// be atomic.
+const socketBuffer = 16 << 20
+
+// Firewall is the table in the kernel. It is safe for concurrent use.
+type Firewall struct {
+	mu    sync.Mutex // guards all below
+	rules Rules
+	have  elements // what the kernel holds; nil when unknown
+}
+
+// New makes a firewall of which nothing is in the kernel yet.
+func New() *Firewall { return &Firewall{rules: Rules{}.clone()} }
+
+// Update changes the rules and brings them to the kernel in one transaction. If that fails, nothing has changed.
+func (f *Firewall) Update(change func(*Rules)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next := f.rules.clone()
+	change(&next)
+	want := next.elements()
+	if f.have == nil || f.amend(want) != nil {
+		if err := rebuild(want); err != nil {
+			f.have = nil
+			return err
+		}
+	}
+	f.rules, f.have = next, want
+	return nil
+}
+
+// Rebuild replaces the whole table by one made of the rules, in one transaction.
+func (f *Firewall) Rebuild() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.have = nil
+	want := f.rules.elements()
+	if err := rebuild(want); err != nil {
+		return err
+	}
+	f.have = want
+	return nil
+}
+
+// Remove takes the table out of the kernel.
+func (f *Firewall) Remove() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.have = nil
+	c, err := connect()
+	if err != nil {
+		return err
+	}
+	c.AddTable(table()) // so that deleting it cannot fail
+	c.DelTable(table())
+	return wrap(c.Flush())
+}
+
+// amend sends what distinguishes want from what the kernel holds.
+func (f *Firewall) amend(want elements) error {
+	c, err := connect()
+	if err != nil {
+		return err
+	}
+	t := table()
+	for _, s := range sets(t) {
+		added, removed := kindOf(s).diff(f.have[s.Name], want[s.Name])
+		if err := setDelete(c, s, removed); err != nil {
+			return err
+		}
+		if err := setAdd(c, s, added); err != nil {
+			return err
+		}
+	}
+	return c.Flush()
+}
+
+func rebuild(want elements) error {
+	c, err := connect()
+	if err != nil {
+		return err
+	}
+	c.AddTable(table()) // so that deleting it cannot fail
+	c.DelTable(table())
+	t := c.AddTable(table())
+	all := sets(t)
+	for _, s := range all {
+		if err := c.AddSet(s, nil); err != nil {
+			return err
+		}
+		added, _ := kindOf(s).diff(nil, want[s.Name])
+		if err := setAdd(c, s, added); err != nil {
+			return err
+		}
+	}
+	addChains(c, t)
+	return wrap(c.Flush())
+}
+
+func table() *nftables.Table {
+	return &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
+}
+
+func connect() (*nftables.Conn, error) {
+	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		// Without the right to exceed the system's limit, small transactions still fit.
+		return errors.Join(ignorePermission(c.SetWriteBuffer(socketBuffer)), ignorePermission(c.SetReadBuffer(socketBuffer)))
+	}))
+}
+
+func ignorePermission(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return nil
+	}
+	return err
+}
+
+// wrap says what the kernel lacks, as far as errno tells.
+func wrap(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("writing the nftables table %q: %w (requires CAP_NET_ADMIN)", TableName, err)
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT):
+		return fmt.Errorf("writing the nftables table %q: %w (requires Linux >= 5.6 with nf_tables, nft_nat, nft_masq, nft_fib_inet and nft_ct)", TableName, err)
+	}
+	return fmt.Errorf("writing the nftables table %q: %w", TableName, err)
+}

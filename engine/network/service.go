@@ -1,0 +1,151 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/containerd/log"
+	"github.com/moby/moby/api/types/events"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/getberth/berth/engine/config"
+	"github.com/getberth/berth/engine/network/firewall"
+)
+
+// Events takes what happened; it never blocks.
+type Events interface {
+	Publish(events.Message)
+}
+
+// Config says how to run networks. The zero value of a field is Docker's default.
+type Config struct {
+	Root     string // the engine's data root; networks are kept in Root/networks
+	ExecRoot string // runtime state, gone after a reboot: ExecRoot/netns and ExecRoot/network
+
+	Bridge string // interface of the default network: docker0, another one that exists, or "none" for no default network
+	BIP    string // address of the default bridge, e.g. 172.26.0.1/16
+	MTU    int    // of networks that ask for none; 0 means 1500
+
+	IPTables      *bool // false: no NAT, no isolation; ports are published by the proxy alone
+	UserlandProxy *bool // false: the proxy only reserves ports; none is published on IPv6
+
+	DNS        []netip.Addr // resolvers of containers that name none; empty means the host's
+	DNSSearch  []string
+	DNSOptions []string
+
+	Events Events // may be nil
+	// PortsChanged is called with all published ports each time the set has changed, in order. It must not call the service.
+	PortsChanged func([]config.Port)
+}
+
+func enabled(b *bool) bool { return b == nil || *b }
+
+// Service runs the networks. It is safe for concurrent use.
+//
+// Locks are taken in this order: sandbox.mu, network.mu, Service.mu, portSet.mu.
+type Service struct {
+	cfg      Config
+	link     *netlink.Handle    // the host's namespace
+	fw       *firewall.Firewall // nil when not wanted
+	ports    portSet
+	warnings []string // set by Open, constant afterwards
+
+	creating sync.Mutex // held while networks are created, so that no two get one name or subnet
+
+	mu        sync.Mutex // guards all below, and what network and sandbox say it guards
+	networks  map[string]*bridgeNetwork
+	sandboxes map[string]*sandbox // by container id
+	lastIP    recent              // addresses that containers had, to be given again
+}
+
+// Open starts the networks: it loads what is known, makes bridges that are missing and replaces the firewall's rules by
+// what is known, in one step. Where a right is missing it goes on with what works; see Warnings.
+func Open(ctx context.Context, cfg Config) (*Service, error) {
+	s := &Service{cfg: cfg, networks: map[string]*bridgeNetwork{}, sandboxes: map[string]*sandbox{}}
+	s.ports = portSet{changed: cfg.PortsChanged, all: map[*binding]struct{}{}}
+	for _, dir := range []string{s.networksDir(), s.sandboxesDir(), s.netnsDir()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("opening the networks: %w", err)
+		}
+	}
+	link, err := netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, fmt.Errorf("opening the networks: netlink: %w", err)
+	}
+	s.link = link
+	if enabled(cfg.IPTables) {
+		s.fw = firewall.New()
+	}
+	if err := s.load(ctx); err != nil {
+		link.Close()
+		return nil, fmt.Errorf("opening the networks: %w", err)
+	}
+	s.raise(ctx)
+	return s, nil
+}
+
+func (s *Service) load(ctx context.Context) error {
+	if err := s.loadNetworks(ctx); err != nil {
+		return err
+	}
+	if err := s.ensurePredefined(); err != nil {
+		return err
+	}
+	return s.loadSandboxes(ctx)
+}
+
+// raise brings what was loaded to the kernel.
+func (s *Service) raise(ctx context.Context) {
+	s.warn(ctx, enableForwarding())
+	for _, n := range s.networks {
+		if n.isBridge() {
+			s.warn(ctx, s.ensureBridge(n))
+		}
+	}
+	if s.fw != nil {
+		s.warn(ctx, s.fw.Update(s.fillRules))
+	}
+}
+
+// warn keeps what does not work for Warnings.
+func (s *Service) warn(ctx context.Context, err error) {
+	if err != nil {
+		log.G(ctx).WithError(err).Warn("networks do not work in full")
+		s.warnings = append(s.warnings, err.Error())
+	}
+}
+
+// Warnings tells what did not work at the start, e.g. for want of a right.
+func (s *Service) Warnings() []string { return s.warnings }
+
+// Close lets go of names and ports. Containers stay connected.
+func (s *Service) Close() error {
+	s.mu.Lock()
+	all := make([]*sandbox, 0, len(s.sandboxes))
+	for _, sb := range s.sandboxes {
+		all = append(all, sb)
+	}
+	s.mu.Unlock()
+	var errs []error
+	for _, sb := range all {
+		sb.mu.Lock()
+		errs = append(errs, sb.stopResolver())
+		for _, b := range sb.bindings {
+			errs = append(errs, b.close())
+		}
+		sb.bindings = nil
+		sb.mu.Unlock()
+	}
+	s.link.Close()
+	return errors.Join(errs...)
+}
+
+func (s *Service) networksDir() string  { return filepath.Join(s.cfg.Root, "networks") }
+func (s *Service) sandboxesDir() string { return filepath.Join(s.cfg.ExecRoot, "network") }
+func (s *Service) netnsDir() string     { return filepath.Join(s.cfg.ExecRoot, "netns") }
