@@ -48,7 +48,7 @@ type Diagnoser interface {
 // Host is one machine as its driver sees it.
 type Host struct {
 	Name  string
-	Dir   string          // absolute folder for the driver's files, 0700; it exists, but for Check. Paths inside State must be relative to it.
+	Dir   string          // absolute folder for the driver's files, 0700; it exists (for Check: the nearest one above that does). Paths inside State must be relative to it.
 	State json.RawMessage // the driver's own record; nil before Create
 	// Save makes State durable. A driver calls it before a side effect.
 	Save func(state json.RawMessage) error

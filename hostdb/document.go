@@ -44,8 +44,6 @@ type Machine struct {
 	SANs []string `json:"sans,omitempty"`
 	// Engine is the engine's configuration file, in the form of package engine/config.
 	Engine json.RawMessage `json:"engine,omitempty"`
-	// EngineEnv are K=V pairs of the engine's environment.
-	EngineEnv []string `json:"engineEnv,omitempty"`
 
 	extra map[string]json.RawMessage // of a later berth; kept when the record is rewritten
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/hostdb"
@@ -59,7 +61,7 @@ func (m *Manager) createNew(ctx context.Context, l *hostdb.Lock, d drivers.Drive
 	options := withDefaults(d, o.Options)
 	rec := &hostdb.Machine{
 		Name: o.Name, Driver: o.Driver, Phase: hostdb.Creating, Created: m.Now().UTC(),
-		SANs: o.SANs, Engine: engine, EngineEnv: o.Engine.Env,
+		SANs: o.SANs, Engine: engine,
 	}
 	if err := m.check(ctx, d, rec, options); err != nil {
 		return err
@@ -82,12 +84,24 @@ func (m *Manager) createNew(ctx context.Context, l *hostdb.Lock, d drivers.Drive
 // check asks the driver, which makes nothing, whether it can create.
 func (m *Manager) check(ctx context.Context, d drivers.Driver, rec *hostdb.Machine, o drivers.Options) error {
 	end := m.Report.Step(rec.Name, "Checking")
-	err := d.Check(ctx, m.host(nil, rec), o)
+	h := m.host(nil, rec)
+	h.Dir = existing(h.Dir)
+	err := d.Check(ctx, h, o)
 	end(err)
 	if err != nil && ctx.Err() == nil {
 		return &CheckError{Err: err}
 	}
 	return err
+}
+
+// existing is the nearest folder, at or above dir, that exists.
+func existing(dir string) string {
+	for {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() || dir == filepath.Dir(dir) {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // resume finishes an interrupted create.

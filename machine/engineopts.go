@@ -32,10 +32,8 @@ func (o EngineOptions) config(driver string) (json.RawMessage, error) {
 	if o.InstallURL != "" && o.InstallURL != DefaultInstallURL {
 		return nil, fmt.Errorf("--engine-install-url %s: berth installs the engine that it brings along, and runs no script from elsewhere", o.InstallURL)
 	}
-	for _, kv := range o.Env {
-		if key, _, ok := strings.Cut(kv, "="); !ok || key == "" || strings.ContainsAny(kv, "\n\x00") {
-			return nil, fmt.Errorf("--engine-env %q is not of the form NAME=VALUE", kv)
-		}
+	if len(o.Env) > 0 {
+		return nil, fmt.Errorf("--engine-env %s: berth does not set the engine's environment yet", strings.Join(o.Env, " "))
 	}
 	c := config.Default()
 	for _, opt := range o.Opts {

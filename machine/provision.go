@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/getberth/berth/certs"
 	"github.com/getberth/berth/drivers"
@@ -17,17 +18,16 @@ type Installer func(ctx context.Context, c *sshutil.Client, in Install) error
 
 // Install is what an Installer needs to know.
 type Install struct {
-	Hostname string
-	Config   config.Config
-	Env      []string // of the engine, K=V
-	CA       []byte   // PEM; client certificates must be signed by it
-	SANs     []string // the engine's certificate must be for all of them
+	Config config.Config
+	CA     []byte   // PEM; client certificates must be signed by it
+	SANs   []string // the engine's certificate must be for all of them
 	// Sign makes the engine's certificate from the machine's signing request, both PEM.
 	Sign func(csr []byte) ([]byte, error)
 	// Binary finds the engine for an architecture in Go's name.
 	Binary func(arch string) (string, error)
 	// Renew asks for a new certificate although the present one is good.
 	Renew bool
+	Now   func() time.Time
 	// Step reports a step as Reporter.Step does.
 	Step func(name string) func(error)
 }
@@ -145,12 +145,13 @@ func (w *work) install(ctx context.Context, conn *sshutil.Client, ca *certs.CA) 
 	}
 	sans := w.sans()
 	in := Install{
-		Hostname: w.rec.Name, Config: conf, Env: w.rec.EngineEnv, CA: ca.PEM(), SANs: sans,
+		Config: conf, CA: ca.PEM(), SANs: sans,
 		Sign: func(csr []byte) ([]byte, error) {
 			return ca.SignServer(csr, certs.ServerOptions{Name: w.rec.Name, SANs: sans}, w.m.Now())
 		},
 		Binary: w.m.EngineBinary,
 		Renew:  w.renew,
+		Now:    w.m.Now,
 		Step:   func(name string) func(error) { return w.m.Report.Step(w.rec.Name, name) },
 	}
 	if err := w.m.Install(ctx, conn, in); err != nil {

@@ -2,17 +2,42 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/getberth/berth/drivers"
+	"github.com/getberth/berth/drivers/qemu"
+	"github.com/getberth/berth/guest/seed"
 )
 
 // allDrivers is the one list of drivers that this berth has.
-func allDrivers(driverEnv) *drivers.Registry {
+func allDrivers(env driverEnv) *drivers.Registry {
 	r := new(drivers.Registry)
+	r.Add(qemu.Name, func() drivers.Driver {
+		return qemu.New(qemu.Config{GuestDir: guestDir(env), Helper: []string{env.exe, "__vswitch"}, Store: env.store})
+	})
 	return r
+}
+
+// guestDir finds the light VM's image: what BERTH_GUEST_DIR says, else the folder that goes with this berth, else none.
+func guestDir(env driverEnv) string {
+	if dir := env.getenv("BERTH_GUEST_DIR"); dir != "" {
+		return dir
+	}
+	exe := env.exe
+	if real, err := filepath.EvalSymlinks(exe); err == nil {
+		exe = real
+	}
+	bin := filepath.Dir(exe)
+	for _, dir := range []string{filepath.Join(bin, "guest"), filepath.Join(bin, "..", "share", "berth", "guest"), filepath.Join(bin, "..", "libexec", "berth", "guest")} {
+		if _, err := os.Stat(filepath.Join(dir, seed.Manifest)); err == nil {
+			return dir
+		}
+	}
+	return ""
 }
 
 func (a *app) driversCmd() *cobra.Command {

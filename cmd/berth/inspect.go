@@ -174,7 +174,7 @@ func engineInfoOf(rec *hostdb.Machine) *engineInfo {
 		c = config.Config{}
 	}
 	return &engineInfo{
-		ArbitraryFlags: []string{}, DNS: c.DNS, GraphDir: c.DataRoot, Env: list(rec.EngineEnv),
+		ArbitraryFlags: []string{}, DNS: c.DNS, GraphDir: c.DataRoot, Env: []string{},
 		InsecureRegistry: list(c.InsecureRegistries), Labels: list(c.Labels), LogLevel: c.LogLevel, StorageDriver: c.StorageDriver,
 		TLSVerify: true, RegistryMirror: list(c.RegistryMirrors), InstallURL: machine.DefaultInstallURL,
 	}

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"errors"
-
 	"github.com/spf13/cobra"
+
+	"github.com/getberth/berth/drivers/qemu/vswitch"
 )
 
 // vswitchCmd is the helper that the qemu driver runs in the background, one for each store: the light VMs' network.
@@ -12,8 +12,6 @@ func (a *app) vswitchCmd() *cobra.Command {
 		Use:                "__vswitch",
 		Hidden:             true,
 		DisableFlagParsing: true,
-		RunE: func(*cobra.Command, []string) error {
-			return errors.New("this berth has no virtual switch")
-		},
+		RunE:               func(cmd *cobra.Command, args []string) error { return vswitch.Main(cmd.Context(), args) },
 	}
 }
