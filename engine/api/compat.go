@@ -31,7 +31,11 @@ func (e extended) MarshalJSON() ([]byte, error) {
 	if err := dec.Decode(&object); err != nil {
 		return nil, fmt.Errorf("%T is not an object: %w", e.value, err)
 	}
-	return json.Marshal(merge(object, e.extra))
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err = enc.Encode(merge(object, e.extra))
+	return b.Bytes(), err
 }
 
 func merge(object, extra map[string]any) map[string]any {

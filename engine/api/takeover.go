@@ -1,7 +1,7 @@
 package api
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -69,7 +69,8 @@ func (t *takeover) open(tty bool) (ctr.Streams, error) {
 		return ctr.Streams{}, fmt.Errorf("taking over the connection: %w", err)
 	}
 	t.conn = conn
-	t.stdin = &input{r: buf.Reader, ended: make(chan struct{})}
+	early, _ := buf.Peek(buf.Reader.Buffered()) // sent before the answer
+	t.stdin = &input{r: io.MultiReader(bytes.NewReader(early), conn), ended: make(chan struct{})}
 	if _, err := io.WriteString(conn, t.greeting(tty)); err != nil {
 		return ctr.Streams{}, fmt.Errorf("taking over the connection: %w", err)
 	}
@@ -122,9 +123,10 @@ func (t *takeover) close() {
 	_, _ = io.Copy(io.Discard, t.conn)
 }
 
-// input is what a client sends; it knows when that has ended.
+// input is what a client sends; it knows when that has ended. It reads the connection itself, not net/http's buffer, which
+// would cancel the request's context when the client has finished sending.
 type input struct {
-	r     *bufio.Reader
+	r     io.Reader
 	once  sync.Once
 	ended chan struct{}
 }

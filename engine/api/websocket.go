@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/gorilla/websocket"
 
 	ctr "github.com/getberth/berth/engine/container"
@@ -23,6 +24,9 @@ func containerAttachWS(c *call) error {
 	}
 	if !websocket.IsWebSocketUpgrade(c.r) {
 		return invalid("attaching over a WebSocket requires the headers of a WebSocket")
+	}
+	if !sameOrigin(c.r) {
+		return errdefs.ErrPermissionDenied.WithMessage("attaching from the web page " + c.r.Header.Get("Origin") + " is not allowed")
 	}
 	ctx, cancel := context.WithCancel(c.ctx())
 	defer cancel()
@@ -49,10 +53,13 @@ type socket struct {
 const maxFrame = 1 << 20
 
 func (s *socket) open(bool) (ctr.Streams, error) {
-	upgrader := websocket.Upgrader{CheckOrigin: sameOrigin}
+	upgrader := websocket.Upgrader{
+		CheckOrigin: func(*http.Request) bool { return true }, // checked already
+		Error:       func(http.ResponseWriter, *http.Request, int, error) {},
+	}
 	conn, err := upgrader.Upgrade(s.call.w, s.call.r, nil)
 	if err != nil {
-		return ctr.Streams{}, err
+		return ctr.Streams{}, invalid("%v", err)
 	}
 	conn.SetReadLimit(maxFrame)
 	s.conn, s.kind = conn, websocket.BinaryMessage
