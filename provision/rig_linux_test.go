@@ -329,7 +329,7 @@ case "$*" in
 "restart berthd.service")
 	kill $(cat /run/berth/berthd.pid) 2>/dev/null; rm -f /run/berth/*
 	$(sed -n s/^ExecStart=//p /etc/systemd/system/berthd.service) >>/run/journal 2>&1 </dev/null &
-	n=0; while ! [ -S /run/berth/docker.sock ]; do n=$((n+1)); [ $n -lt 50 ] || exit 1; sleep 0.1; done ;;
+	n=0; while ! [ -S /run/berth/docker.sock ]; do n=$((n+1)); [ $n -lt 15 ] || exit 1; sleep 0.1; done ;;
 daemon-reload) ;;
 *) exit 3 ;;
 esac

@@ -33,8 +33,15 @@ func (r *run) issue(ctx context.Context) error {
 		}
 		files = append(files, file{config.ServerCert, cert, 0o644})
 	}
-	return r.write(ctx, "", files...)
+	if err := r.write(ctx, "", sameAge, files...); err != nil {
+		return err
+	}
+	r.facts.keyThere, r.facts.keyNewer = true, false
+	return nil
 }
+
+// sameAge keeps the key from looking newer than its certificate after the machine's clock was set back.
+const sameAge = "[ ! " + config.ServerKey + " -nt " + config.ServerCert + " ] || touch -r " + config.ServerKey + " " + config.ServerCert
 
 // request has the engine's program make a key, unless there is one, and a signing request for it.
 func (r *run) request(ctx context.Context) ([]byte, error) {
