@@ -77,7 +77,7 @@ func applyLayer(ctx context.Context, r io.Reader, mounts []mount.Mount) (digest.
 	if _, err := io.Copy(io.Discard, tee); err != nil { // padding after the archive counts
 		return "", err
 	}
-	return digester.Digest(), syncFS(root)
+	return digester.Digest(), nil
 }
 
 // applyTarget is where to write without mounting anything: the upper folder of an overlay, or the one folder of a snapshot
@@ -112,14 +112,24 @@ func overlayDirs(m mount.Mount) (upper string, lower []string) {
 	return upper, lower
 }
 
-// syncFS writes a layer to the disk before it is recorded: after a power cut, a recorded layer is never unpacked again.
-func syncFS(dir string) error {
-	f, err := os.Open(dir)
+// syncLayers writes unpacked layers to the disk. It precedes the record that makes them an image, so that such a layer never
+// has to be unpacked again; see forgetUnsynced for the others.
+func (s *Service) syncLayers() error {
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
+	if !s.unsynced.Swap(false) {
+		return nil
+	}
+	f, err := os.Open(s.cfg.Root)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return unix.Syncfs(int(f.Fd()))
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		s.unsynced.Store(true)
+		return fmt.Errorf("writing layers to the disk: %w", err)
+	}
+	return nil
 }
 
 // checkEntry refuses names that lead out of the root. Symbolic links may point anywhere: containerd follows them within the

@@ -52,49 +52,43 @@ const opaqueMark = "/.wh..opq"
 // walkChanges calls a function for each change.
 type walkChanges func(cfs.ChangeFunc) error
 
-// diff mounts a container's root filesystem and what is below its writable layer, and hands its root and its changes to f.
+// diff mounts what is below a container's writable layer, and hands the container's changes to f, and the folder that they
+// are in.
 func (s *Service) diff(ctx context.Context, key string, f func(root string, changed walkChanges) error) error {
-	info, err := s.layers.Stat(ctx, rootFSKey(key))
-	if errdefs.IsNotFound(err) {
-		return notFound("container %s has no root filesystem", key)
-	}
+	base, err := s.baseOf(ctx, key)
 	if err != nil {
 		return err
 	}
-	upper, err := s.layers.Mounts(ctx, rootFSKey(key))
-	if err != nil {
-		return err
-	}
+	return s.withBase(ctx, base, func(lower string) error {
+		if dir, ok := s.roots.upper(key); ok {
+			return f(dir, func(change cfs.ChangeFunc) error {
+				return cfs.DiffDirChanges(ctx, lower, dir, cfs.DiffSourceOverlayFS, change)
+			})
+		}
+		mounts, err := s.roots.mounts(ctx, key)
+		if err != nil {
+			return err
+		}
+		return s.withMount(readOnly(mounts), func(root string) error {
+			return f(root, func(change cfs.ChangeFunc) error { return cfs.Changes(ctx, lower, root, change) })
+		})
+	})
+}
+
+// withBase mounts the layers of an image for the time of one call.
+func (s *Service) withBase(ctx context.Context, m *manifest, f func(root string) error) error {
 	ctx, done, err := s.withLease(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
 	view := s.op("view")
-	lower, err := s.layers.View(ctx, view, info.Parent)
+	mounts, err := s.layers.View(ctx, view, m.top())
 	if err != nil {
 		return err
 	}
 	defer s.dropSnapshot(ctx, view)
-	return s.withMount(lower, func(base string) error {
-		if dir, ok := upperDir(upper); ok {
-			return f(dir, func(change cfs.ChangeFunc) error {
-				return cfs.DiffDirChanges(ctx, base, dir, cfs.DiffSourceOverlayFS, change)
-			})
-		}
-		return s.withMount(readOnly(upper), func(root string) error {
-			return f(root, func(change cfs.ChangeFunc) error { return cfs.Changes(ctx, base, root, change) })
-		})
-	})
-}
-
-// upperDir is the folder that holds nothing but the changes, if the snapshotter has one.
-func upperDir(mounts []mount.Mount) (string, bool) {
-	if len(mounts) != 1 || mounts[0].Type != "overlay" {
-		return "", false
-	}
-	upper, _ := overlayDirs(mounts[0])
-	return upper, upper != ""
+	return s.withMount(mounts, f)
 }
 
 func readOnly(mounts []mount.Mount) []mount.Mount {
@@ -139,14 +133,14 @@ func (s *Service) CommitRootFS(ctx context.Context, key, ref string, config dock
 
 // baseOf is the image that a container was made of, whether or not it still has a name.
 func (s *Service) baseOf(ctx context.Context, key string) (*manifest, error) {
-	info, err := s.layers.Stat(ctx, rootFSKey(key))
+	id, err := s.roots.base(ctx, key)
 	if errdefs.IsNotFound(err) {
-		return nil, notFound("container %s has no root filesystem", key)
+		return nil, noRootFS(key)
 	}
 	if err != nil {
 		return nil, err
 	}
-	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.Digest(info.Labels[labelManifest])}
+	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: id}
 	m, err := s.readManifest(ctx, d, d)
 	if err != nil {
 		return nil, fmt.Errorf("reading the image of container %s: %w", key, err)

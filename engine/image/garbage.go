@@ -3,14 +3,21 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/log"
+	"github.com/google/renameio/v2"
+	"github.com/opencontainers/go-digest"
 )
 
 // collectDelay lets several removals share one collection: it is short against what freed space is waited for, and long
@@ -19,21 +26,32 @@ const collectDelay = 500 * time.Millisecond
 
 // collector removes what nothing refers to any more: at once when asked, soon after a kick.
 type collector struct {
-	db     *metadata.DB
-	kicks  chan struct{}
-	quit   chan struct{}
-	done   sync.WaitGroup
+	db *metadata.DB
+	// release lets go of what is held for containers that are gone, and reports whether there was any.
+	release func(context.Context) (bool, error)
+	kicks   chan struct{}
+	quit    chan struct{}
+	done    sync.WaitGroup
+	dirty   atomic.Bool // there is something to collect, apart from what release may find
+
 	mu     sync.Mutex // held while collecting
 	closed bool       // guarded by mu
 }
 
-func collect(db *metadata.DB) *collector {
-	c := &collector{db: db, kicks: make(chan struct{}, 1), quit: make(chan struct{})}
+func collect(db *metadata.DB, release func(context.Context) (bool, error)) *collector {
+	c := &collector{db: db, release: release, kicks: make(chan struct{}, 1), quit: make(chan struct{})}
 	c.done.Go(c.loop)
 	return c
 }
 
+// kick says that something was removed.
 func (c *collector) kick() {
+	c.dirty.Store(true)
+	c.look()
+}
+
+// look says that something may be released.
+func (c *collector) look() {
 	select {
 	case c.kicks <- struct{}{}:
 	default:
@@ -54,7 +72,7 @@ func (c *collector) loop() {
 			t.Stop()
 			return
 		}
-		if err := c.run(context.Background()); err != nil {
+		if err := c.collect(context.Background(), false); err != nil {
 			log.L.WithError(err).Warn("collecting unused layers")
 		}
 	}
@@ -62,12 +80,21 @@ func (c *collector) loop() {
 
 // run collects now. It is not interrupted: half a collection frees half the space.
 func (c *collector) run(ctx context.Context) error {
+	return c.collect(context.WithoutCancel(ctx), true)
+}
+
+func (c *collector) collect(ctx context.Context, force bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil
 	}
-	_, err := c.db.GarbageCollect(context.WithoutCancel(ctx))
+	dirty := c.dirty.Swap(false)
+	released, err := c.release(inNamespace(ctx))
+	if err != nil || !force && !dirty && !released {
+		return err
+	}
+	_, err = c.db.GarbageCollect(ctx)
 	return err
 }
 
@@ -109,6 +136,25 @@ func (s *Service) discardLease(ctx context.Context, done func()) {
 	}
 }
 
+// releaseUnnamed lets go of the layers of images that have neither a container nor a name.
+func (s *Service) releaseUnnamed(ctx context.Context) (bool, error) {
+	all, err := s.images.List(ctx)
+	if err != nil {
+		return false, err
+	}
+	named := map[digest.Digest]bool{}
+	for _, img := range all {
+		descs, err := s.imageDescriptors(ctx, img.Target, maxDepth)
+		if skipMissing(err) != nil {
+			return false, err
+		}
+		for _, d := range descs {
+			named[d.Digest] = true
+		}
+	}
+	return s.roots.release(ctx, named)
+}
+
 // recover ends the leases of operations that a crash cut off.
 func (s *Service) recover(ctx context.Context) error {
 	work, err := s.leases.List(ctx, fmt.Sprintf("labels.%q==%s", leaseKind, leaseWork))
@@ -120,5 +166,50 @@ func (s *Service) recover(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.forgetUnsynced(ctx); err != nil {
+		return err
+	}
 	return s.unmountStale()
+}
+
+// forgetUnsynced drops, after a reboot, the unpacked layers of pulls that were cut off: what a power cut has left of them is
+// unknown. Their downloads are verified when they are used.
+func (s *Service) forgetUnsynced(ctx context.Context) error {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(s.cfg.Root, "boot-id")
+	if last, err := os.ReadFile(file); err == nil && bytes.Equal(last, boot) {
+		return nil
+	}
+	pulls, err := s.leases.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range pulls {
+		if err := s.unleaseLayers(ctx, l); err != nil {
+			return err
+		}
+	}
+	if _, err := s.db.GarbageCollect(ctx); err != nil {
+		return err
+	}
+	return renameio.WriteFile(file, boot, 0o600)
+}
+
+func (s *Service) unleaseLayers(ctx context.Context, l leases.Lease) error {
+	all, err := s.leases.ListResources(ctx, l)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if !strings.HasPrefix(r.Type, "snapshots/") {
+			continue
+		}
+		if err := s.leases.DeleteResource(ctx, l, r); err != nil {
+			return err
+		}
+	}
+	return nil
 }

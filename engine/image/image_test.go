@@ -143,3 +143,46 @@ func mounted(t *testing.T, s *Service, key, ref string) string {
 	}
 	return target
 }
+
+// wantEmpty checks that nothing is left: no image, no blob, no half of one, no layer, in the records and on the disk.
+func wantEmpty(t *testing.T, s *Service) {
+	t.Helper()
+	if err := s.garbage.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx := inNamespace(t.Context())
+	if all, err := s.images.List(ctx); err != nil || len(all) > 0 {
+		t.Errorf("images are left: %v (%v)", all, err)
+	}
+	if all, err := s.content.ListStatuses(ctx, ""); err != nil || len(all) > 0 {
+		t.Errorf("half blobs are left: %v (%v)", all, err)
+	}
+	if all, err := s.leases.List(ctx); err != nil || len(all) > 0 {
+		t.Errorf("leases are left: %v (%v)", all, err)
+	}
+	for _, dir := range []string{"content/blobs/sha256", "content/ingest", "snapshots/snapshots", "mounts"} {
+		entries, err := os.ReadDir(filepath.Join(s.cfg.Root, dir))
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		if len(entries) > 0 {
+			t.Errorf("%s is not empty: %v", dir, entries)
+		}
+	}
+}
+
+// tree lists what is in a folder.
+func tree(t *testing.T, root string) string {
+	t.Helper()
+	var names []string
+	err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
+		if rel, _ := filepath.Rel(root, path); rel != "." {
+			names = append(names, rel)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(names, " ")
+}

@@ -10,26 +10,14 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/containerd/containerd/v2/core/mount"
-	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/sys/mountinfo"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 )
-
-// Labels of a container's snapshot.
-const (
-	labelRoot     = "containerd.io/gc.root"                 // it is collected only after it was removed
-	labelManifest = "containerd.io/gc.ref.content.manifest" // the image stays as long as the container, named or not
-	labelTarget   = "berth.image"                           // the image's id
-)
-
-// rootFSKey keeps containers apart from other users of the snapshotter.
-func rootFSKey(key string) string { return "container-" + key }
 
 // Config resolves an image and returns a copy of its configuration.
 func (s *Service) Config(ctx context.Context, ref string, platform *ocispec.Platform) (string, dockerspec.DockerOCIImage, error) {
@@ -39,6 +27,16 @@ func (s *Service) Config(ctx context.Context, ref string, platform *ocispec.Plat
 	}
 	c, err := m.image()
 	return m.target.Digest.String(), c, err
+}
+
+func noRootFS(key string) error { return notFound("container %s has no root filesystem", key) }
+
+// checkKey refuses what cannot be the name of a folder.
+func checkKey(key string) error {
+	if key == "" || key[0] == '.' || len(key) > 128 || strings.ContainsAny(key, "/\x00") {
+		return invalid("invalid container id %q", key)
+	}
+	return nil
 }
 
 // find resolves an image and chooses its manifest for a platform.
@@ -56,15 +54,18 @@ func (s *Service) find(ctx context.Context, ref string, platform *ocispec.Platfo
 
 // PrepareRootFS makes the writable layer of a container on top of an image.
 func (s *Service) PrepareRootFS(ctx context.Context, key, imageID string, platform *ocispec.Platform) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
 	ctx = inNamespace(ctx)
 	m, err := s.find(ctx, imageID, platform)
 	if err != nil {
 		return err
 	}
-	err = s.prepare(ctx, key, m)
+	err = s.roots.prepare(ctx, key, m)
 	if errdefs.IsNotFound(err) { // of another platform, or its layers have been lost
 		if err = s.unpackLocal(ctx, m); err == nil {
-			err = s.prepare(ctx, key, m)
+			err = s.roots.prepare(ctx, key, m)
 		}
 	}
 	if errdefs.IsAlreadyExists(err) {
@@ -74,15 +75,6 @@ func (s *Service) PrepareRootFS(ctx context.Context, key, imageID string, platfo
 		return fmt.Errorf("preparing the root filesystem of container %s: %w", key, err)
 	}
 	return nil
-}
-
-func (s *Service) prepare(ctx context.Context, key string, m *manifest) error {
-	_, err := s.layers.Prepare(ctx, rootFSKey(key), m.top(), snapshots.WithLabels(map[string]string{
-		labelRoot:     time.Now().UTC().Format(time.RFC3339),
-		labelManifest: m.desc.Digest.String(),
-		labelTarget:   m.target.Digest.String(),
-	}))
-	return err
 }
 
 // unpackLocal unpacks an image whose content is here.
@@ -105,12 +97,12 @@ func (s *Service) MountRootFS(ctx context.Context, key, target string) error {
 	} else if mounted {
 		return nil
 	}
-	mounts, err := s.layers.Mounts(inNamespace(ctx), rootFSKey(key))
+	mounts, err := s.roots.mounts(inNamespace(ctx), key)
 	if errdefs.IsNotFound(err) {
-		return notFound("container %s has no root filesystem", key)
+		return noRootFS(key)
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("mounting the root filesystem of container %s: %w", key, err)
 	}
 	if err := mount.All(mounts, target); err != nil {
 		return fmt.Errorf("mounting the root filesystem of container %s: %w", key, err)
@@ -136,30 +128,26 @@ func unmountAll(target string) error {
 
 // RemoveRootFS drops a container's writable layer. Its space is freed soon after.
 func (s *Service) RemoveRootFS(ctx context.Context, key string) error {
-	err := s.layers.Remove(inNamespace(ctx), rootFSKey(key))
+	err := s.roots.remove(inNamespace(ctx), key)
 	if err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("removing the root filesystem of container %s: %w", key, err)
 	}
-	s.garbage.kick()
+	s.garbage.look()
 	return nil
 }
 
 // RootFSSize returns the bytes of the writable layer, and of it with all layers below.
 func (s *Service) RootFSSize(ctx context.Context, key string) (rw, total int64, err error) {
 	ctx = inNamespace(ctx)
-	usage, err := s.layers.Usage(ctx, rootFSKey(key))
-	if errdefs.IsNotFound(err) {
-		return 0, 0, notFound("container %s has no root filesystem", key)
-	}
+	base, err := s.baseOf(ctx, key)
 	if err != nil {
 		return 0, 0, err
 	}
-	info, err := s.layers.Stat(ctx, rootFSKey(key))
-	if err != nil {
-		return 0, 0, err
+	if rw, err = s.roots.usage(ctx, key); err != nil {
+		return 0, 0, fmt.Errorf("measuring the root filesystem of container %s: %w", key, err)
 	}
-	below, err := s.chainSize(ctx, info.Parent)
-	return usage.Size, usage.Size + below, err
+	below, err := s.chainSize(ctx, base.top())
+	return rw, rw + below, err
 }
 
 // sizes caches what committed snapshots take, which does not change. Its zero value is usable.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -90,12 +91,19 @@ type Service struct {
 	pulls     flights   // of concurrent clients that want the same
 	cache     manifests // parsed
 	sizes     sizes     // of committed snapshots
+	roots     roots     // of containers
 	garbage   *collector
+
+	syncing  sync.Mutex  // held while layers are written to the disk
+	unsynced atomic.Bool // there are layers that may not be on the disk
 
 	naming   sync.Mutex // held while a name moves from one image to another
 	pruning  sync.Mutex
 	counting sync.Mutex // guards lastOp
 	lastOp   uint64
+
+	closing  sync.Once
+	closeErr error // written by closing
 }
 
 // Open opens the stores under c.Root, which a crash may have left in any state. Close it.
@@ -121,7 +129,10 @@ func Open(ctx context.Context, c Config) (_ *Service, err error) {
 	if err := s.recover(ctx); err != nil {
 		return nil, err
 	}
-	s.garbage = collect(s.db)
+	if err := s.openRoots(ctx); err != nil {
+		return nil, err
+	}
+	s.garbage = collect(s.db, s.releaseUnnamed)
 	s.garbage.kick() // what a crash left
 	return s, nil
 }
@@ -199,11 +210,16 @@ func (s *Service) chooseSnapshotter(dirs map[string]string) (string, error) {
 	return Overlay, nil
 }
 
-// Close ends what runs in the background and closes the stores. Mounted root filesystems stay mounted.
+// Close ends what runs in the background and closes the stores; a second call does nothing. Mounted root filesystems stay
+// mounted.
 func (s *Service) Close() error {
-	s.pulls.stop()
-	s.garbage.stop()
-	return s.closeStores()
+	s.closing.Do(func() {
+		s.pulls.stop()
+		s.roots.close()
+		s.garbage.stop()
+		s.closeErr = s.closeStores()
+	})
+	return s.closeErr
 }
 
 func (s *Service) closeStores() error {

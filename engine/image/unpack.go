@@ -30,7 +30,7 @@ func (s *Service) unpacked(ctx context.Context, m *manifest) bool {
 	return err == nil
 }
 
-// unpack makes a snapshot of each layer, under the context's lease. Layers that are there already stay; the same layer is not
+// unpack makes a snapshot of each layer, under the context's lease, and writes them to the disk. Layers that are there already stay; the same layer is not
 // unpacked twice at a time.
 func (s *Service) unpack(ctx context.Context, m *manifest, h unpackHooks) error {
 	parent := ""
@@ -40,7 +40,7 @@ func (s *Service) unpack(ctx context.Context, m *manifest, h unpackHooks) error 
 		}
 		parent = chain.String()
 	}
-	return nil
+	return s.syncLayers()
 }
 
 func (s *Service) unpackLayer(ctx context.Context, m *manifest, i int, parent, chain string, h unpackHooks) error {
@@ -74,6 +74,7 @@ func (s *Service) unpackLayer(ctx context.Context, m *manifest, i int, parent, c
 			return err
 		}
 	}
+	s.unsynced.Store(true)
 	if err := s.applyVerified(ctx, layer, mounts, m.diffIDs[i], h.feed); err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func (s *Service) labelContent(ctx context.Context, d digest.Digest, label, valu
 	return nil
 }
 
-// link makes the image hold its parts: the index its manifest, that the configuration and the layers, and the configuration
+// link makes the image, whose layers are written, hold its parts: the index its manifest, that the configuration and the layers, and the configuration
 // the unpacked layers.
 func (s *Service) link(ctx context.Context, m *manifest) error {
 	if m.desc.Digest != m.target.Digest {
