@@ -167,7 +167,14 @@ func (s *resolver) resolve(q dns.Question) ([]dns.RR, int) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), queryLimit)
 	defer cancel()
-	rrs, err := s.ask(ctx, q)
+	asked := q
+	if name := strings.TrimSuffix(q.Name, "."); !strings.Contains(name, ".") {
+		asked.Name = name // for the host's hosts file and search list
+	}
+	rrs, err := s.ask(ctx, asked)
+	for _, rr := range rrs {
+		rr.Header().Name = q.Name
+	}
 	if err == nil {
 		return rrs, dns.RcodeSuccess
 	}
