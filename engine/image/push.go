@@ -241,3 +241,8 @@ func pushError(name string, err error) error {
 	}
 	return &fault{kind: kindOf(err), cause: fmt.Errorf("pushing %s: %w", name, err)}
 }
+
+// Login checks credentials against the registry that they name.
+func (s *Service) Login(ctx context.Context, auth registry.AuthConfig) (registry.AuthResponse, error) {
+	return s.registries.Login(ctx, auth)
+}
