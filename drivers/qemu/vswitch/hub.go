@@ -122,8 +122,8 @@ func (h *hub) replace(old *machine, m Machine) error {
 }
 
 // open makes a machine's connections and listeners, or none.
-func (h *hub) open(ctx context.Context, m Machine) (x *machine, err error) {
-	x = newMachine(h, m)
+func (h *hub) open(ctx context.Context, m Machine) (_ *machine, err error) {
+	x := newMachine(h, m)
 	defer func() {
 		if err != nil {
 			x.close()
