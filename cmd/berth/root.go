@@ -10,13 +10,15 @@ import (
 // root is the command tree. Making it costs microseconds; whatever is slow waits until a command runs.
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:           a.program(),
-		Short:         "Create and manage machines running a container engine.",
-		Long:          "Create and manage machines running a container engine that speaks the Docker API.",
-		Version:       versionText(),
-		Args:          cobra.ArbitraryArgs,
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		Use:     a.program(),
+		Short:   "Create and manage machines running a container engine.",
+		Long:    "Create and manage machines running a container engine that speaks the Docker API.",
+		Version: versionText(),
+		Args:    cobra.ArbitraryArgs,
+		// Global flags end where ssh begins, which takes its arguments as they are.
+		TraverseChildren: true,
+		SilenceErrors:    true,
+		SilenceUsage:     true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()
@@ -24,6 +26,7 @@ func (a *app) root() *cobra.Command {
 			return unknownCommand(cmd, args[0])
 		},
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
