@@ -45,7 +45,7 @@ type Config struct {
 	TLSCert            string            `json:"tlscert,omitempty"`
 	TLSKey             string            `json:"tlskey,omitempty"`
 	Group              string            `json:"group,omitempty"`            // owns the unix socket; "docker" by default, if there is one
-	Init               bool              `json:"init,omitempty"`             // an init process in each container that does not say otherwise
+	Init               bool              `json:"init,omitempty"`             // only false
 	LiveRestore        *bool             `json:"live-restore,omitempty"`     // only true: containers always outlive the engine
 	Experimental       bool              `json:"experimental,omitempty"`     // shown by info, nothing else
 	Features           map[string]bool   `json:"features,omitempty"`         // only containerd-snapshotter (true) and buildkit

@@ -121,6 +121,7 @@ func TestValidateRefuses(t *testing.T) {
 		{Config{BIP: "172.17.0.0/16"}, "bip"},
 		{Config{BIP: "172.17.0.1/16", Bridge: "b"}, "mutually exclusive"},
 		{Config{DefaultRuntime: "crun"}, `default-runtime "crun"`},
+		{Config{Init: true}, "init is not supported"},
 		{Config{LiveRestore: &no}, "live-restore"},
 		{Config{ShutdownTimeout: -1}, "negative"},
 		{Config{Features: map[string]bool{"containerd-snapshotter": false}}, "containerd-snapshotter"},

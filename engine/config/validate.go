@@ -139,8 +139,8 @@ func (c Config) checkLevels() error {
 }
 
 func (c Config) checkStorage() error {
-	if !slices.Contains([]string{"", "overlayfs", "overlay2"}, c.StorageDriver) {
-		return fmt.Errorf("storage-driver %q is not supported, only overlayfs is", c.StorageDriver)
+	if !slices.Contains([]string{"", "overlayfs", "overlay2", "native", "vfs"}, c.StorageDriver) {
+		return fmt.Errorf("storage-driver %q is not supported, only overlayfs and native are", c.StorageDriver)
 	}
 	return nil
 }
@@ -183,6 +183,9 @@ func (c Config) checkNetwork() error {
 }
 
 func (c Config) checkRuntime() error {
+	if c.Init {
+		return errors.New("init is not supported: containers run without an init process of the engine's")
+	}
 	if c.DefaultRuntime != "" && c.DefaultRuntime != "runc" {
 		return fmt.Errorf("default-runtime %q is not supported, only runc is", c.DefaultRuntime)
 	}

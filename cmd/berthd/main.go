@@ -1,0 +1,28 @@
+//go:build linux
+
+// Berthd is the container engine of berth's machines. It speaks the Docker Engine API, and takes dockerd's flags.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+func main() {
+	root := newRoot()
+	root.SetArgs(arguments(os.Args))
+	if err := root.ExecuteContext(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "berthd:", err)
+		os.Exit(1)
+	}
+}
+
+// arguments are those of `serve` when the program is called by dockerd's name, as suites that start an engine of their own do.
+func arguments(argv []string) []string {
+	if len(argv) > 0 && filepath.Base(argv[0]) == "dockerd" {
+		return append([]string{"serve"}, argv[1:]...)
+	}
+	return argv[1:]
+}
