@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -43,7 +44,23 @@ func (s *Service) RootFSChanges(ctx context.Context, key string) ([]container.Fi
 	if err != nil {
 		return nil, fmt.Errorf("listing the changes of container %s: %w", key, err)
 	}
-	return list, nil
+	return withParents(list), nil
+}
+
+// withParents adds the folders that are changed by what is changed in them.
+func withParents(list []container.FilesystemChange) []container.FilesystemChange {
+	listed := map[string]bool{"/": true}
+	for _, c := range list {
+		listed[c.Path] = true
+	}
+	for _, c := range slices.Clone(list) {
+		for dir := path.Dir(c.Path); !listed[dir]; dir = path.Dir(dir) {
+			listed[dir] = true
+			list = append(list, container.FilesystemChange{Kind: container.ChangeModify, Path: dir})
+		}
+	}
+	slices.SortFunc(list, func(a, b container.FilesystemChange) int { return strings.Compare(a.Path, b.Path) })
+	return list
 }
 
 // opaqueMark ends the path by which a walk says that a folder hides the one below it.
