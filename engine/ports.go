@@ -65,13 +65,13 @@ func (w *portsWriter) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if err := w.write(current); err != nil && ctx.Err() == nil {
+		if err := w.write(ctx, current); err != nil && ctx.Err() == nil {
 			w.log.Warn("telling the host which ports are published", "error", err)
 		}
 	}
 }
 
-func (w *portsWriter) write(ports []config.Port) error {
+func (w *portsWriter) write(ctx context.Context, ports []config.Port) error {
 	if ports == nil {
 		ports = []config.Port{}
 	}
@@ -80,6 +80,9 @@ func (w *portsWriter) write(ports []config.Port) error {
 		return err
 	}
 	_ = w.file.SetWriteDeadline(time.Now().Add(writePatience)) // not all files have deadlines
+	if ctx.Err() != nil { // looked at after the deadline is set, which the end of ctx brings forward
+		return ctx.Err()
+	}
 	_, err = w.file.Write(append(line, '\n'))
 	return err
 }
