@@ -15,8 +15,8 @@ import (
 const maxOutput = 64 << 20
 
 // Run runs a command through the user's login shell and waits for its end. Streams may be nil: no input, dropped output. A
-// command that fails gives an *ExitError. When the context is done, the command gets SIGTERM and Run returns without waiting;
-// nothing is written to stdout and stderr after it returned, but a Read of stdin that blocks may go on.
+// command that fails gives an *ExitError. When the context is done, the command gets SIGTERM, which OpenSSH passes on to
+// all but root's, and Run returns without waiting; nothing is written to stdout and stderr after it returned, but a Read of stdin that blocks may go on.
 func (c *Client) Run(ctx context.Context, cmd string, stdin io.Reader, stdout, stderr io.Writer) error {
 	return c.run(ctx, cmd, stdin, stdout, stderr, func(s *ssh.Session) error { return s.Start(cmd) })
 }
