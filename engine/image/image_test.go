@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
 
@@ -186,3 +187,5 @@ func tree(t *testing.T, root string) string {
 	}
 	return strings.Join(names, " ")
 }
+
+func emptyConfig() (c dockerspec.DockerOCIImage) { return c }
