@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/containerd/log"
 	"github.com/moby/moby/api/types/network"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -25,7 +24,7 @@ func (s *Service) forgetFlows(bindings []*binding, still netip.Addr) {
 		return
 	}
 	if _, err := s.link.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, &stale); err != nil {
-		log.L.WithError(err).Warn("forgetting streams of datagrams to published ports")
+		s.log.Warn("forgetting streams of datagrams to published ports", "error", err)
 	}
 }
 

@@ -35,13 +35,13 @@ func (s *Service) Connect(ctx context.Context, containerID, networkRef string, w
 	if ep := sb.in(n); ep != nil {
 		return n.settings(ep), nil
 	}
-	ep, err := s.attach(sb, n, want, names)
+	ep, err := s.attach(ctx, sb, n, want, names)
 	if err != nil {
 		return nil, err
 	}
 	if err := s.establish(sb, n, ep); err != nil {
 		err = errors.Join(needsRight(err), s.unplug(sb, ep))
-		s.release(sb, ep)
+		s.release(sb, ep, false)
 		return nil, errors.Join(fmt.Errorf("connecting container %s to network %s: %w", shortID(containerID), n.rec.Name, err), s.save(sb))
 	}
 	s.publish(n, "connect", containerID)
@@ -58,7 +58,7 @@ func (sb *sandbox) in(n *bridgeNetwork) *endpointRecord {
 }
 
 // attach notes an endpoint: from here on its network stays, and its address is its own. It needs sb.mu.
-func (s *Service) attach(sb *sandbox, n *bridgeNetwork, want *network.EndpointSettings, names []string) (*endpointRecord, error) {
+func (s *Service) attach(ctx context.Context, sb *sandbox, n *bridgeNetwork, want *network.EndpointSettings, names []string) (*endpointRecord, error) {
 	ep := &endpointRecord{
 		ID: randomID(), Network: n.rec.ID, Names: unique(names), Wanted: wanted(want), Container: sb.rec.Container,
 	}
@@ -69,7 +69,7 @@ func (s *Service) attach(sb *sandbox, n *bridgeNetwork, want *network.EndpointSe
 	}
 	ep.Serial = s.lastSerial(0)
 	if n.isBridge() {
-		if err := s.assign(sb, n, ep); err != nil {
+		if err := s.assign(ctx, sb, n, ep); err != nil {
 			return nil, err
 		}
 	}
@@ -107,8 +107,8 @@ func unique(names []string) []string {
 }
 
 // assign chooses an endpoint's names and addresses. It needs Service.mu.
-func (s *Service) assign(sb *sandbox, n *bridgeNetwork, ep *endpointRecord) error {
-	address, err := s.assignIP(sb.rec.Container, n, ep.wantedIP())
+func (s *Service) assign(ctx context.Context, sb *sandbox, n *bridgeNetwork, ep *endpointRecord) error {
+	address, err := s.takeIP(ctx, sb.rec.Container, n, ep.wantedIP())
 	if err != nil {
 		return err
 	}
@@ -135,24 +135,6 @@ func (ep *endpointRecord) wantedIP() netip.Addr {
 		return netip.Addr{}
 	}
 	return ep.Wanted.IPAMConfig.IPv4Address.Unmap()
-}
-
-// assignIP takes the address that is asked for, or the one the container had last, or the next.
-func (s *Service) assignIP(containerID string, n *bridgeNetwork, asked netip.Addr) (netip.Addr, error) {
-	if asked.IsValid() {
-		if err := n.pool.Reserve(asked); err != nil {
-			return asked, addressError(err)
-		}
-		return asked, nil
-	}
-	if a, ok := s.lastIP.get(n.rec.ID, containerID); ok && n.pool.Reserve(a) == nil {
-		return a, nil
-	}
-	a, err := n.pool.Next()
-	if err != nil {
-		return a, addressError(err)
-	}
-	return a, nil
 }
 
 func addressError(err error) error {
@@ -219,19 +201,20 @@ func (s *Service) Disconnect(ctx context.Context, containerID, networkRef string
 	if err := s.unplug(sb, ep); err != nil {
 		return fmt.Errorf("disconnecting container %s from network %s: %w", shortID(containerID), n.rec.Name, err)
 	}
-	s.detach(ctx, sb, ep)
+	s.detach(sb, ep, false)
 	return errors.Join(s.reroute(sb), s.ensureResolver(sb), s.save(sb))
 }
 
-// detach gives back an endpoint's address and name, and tells so. It needs sb.mu.
-func (s *Service) detach(ctx context.Context, sb *sandbox, ep *endpointRecord) {
-	if n := s.release(sb, ep); n != nil {
+// detach gives back an endpoint's address and name, and tells so. leaving says that its link is still to go, and the address
+// with it. It needs sb.mu.
+func (s *Service) detach(sb *sandbox, ep *endpointRecord, leaving bool) {
+	if n := s.release(sb, ep, leaving); n != nil {
 		s.publish(n, "disconnect", sb.rec.Container)
 	}
 }
 
 // release takes an endpoint out of the notes. It needs sb.mu.
-func (s *Service) release(sb *sandbox, ep *endpointRecord) *bridgeNetwork {
+func (s *Service) release(sb *sandbox, ep *endpointRecord, leaving bool) *bridgeNetwork {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sb.endpoints = slices.DeleteFunc(slices.Clone(sb.endpoints), func(e *endpointRecord) bool { return e == ep })
@@ -240,9 +223,14 @@ func (s *Service) release(sb *sandbox, ep *endpointRecord) *bridgeNetwork {
 		return nil
 	}
 	delete(n.endpoints, sb.rec.Container)
-	if n.pool != nil {
+	if n.pool == nil {
+		return n
+	}
+	s.lastIP.put(n.rec.ID, sb.rec.Container, ep.Address.Addr())
+	if leaving {
+		s.leave(ep)
+	} else {
 		n.pool.Release(ep.Address.Addr())
-		s.lastIP.put(n.rec.ID, sb.rec.Container, ep.Address.Addr())
 	}
 	return n
 }

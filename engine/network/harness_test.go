@@ -2,9 +2,11 @@ package network
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -58,7 +60,9 @@ func (e *engine) published() []config.Port {
 func start(t testing.TB, change ...func(*Config)) *engine {
 	t.Helper()
 	needRoot(t)
-	e := &engine{t: t, cfg: Config{Root: t.TempDir(), ExecRoot: t.TempDir()}}
+	run, err := os.MkdirTemp("/run", "berth")
+	must(t, err)
+	e := &engine{t: t, cfg: Config{Root: t.TempDir(), ExecRoot: run}}
 	for _, c := range change {
 		c(&e.cfg)
 	}
@@ -100,10 +104,11 @@ func (e *engine) end() {
 	if e.Service == nil {
 		e.open()
 	}
-	must(e.t, e.Recover(e.t.Context(), nil))
+	must(e.t, e.Recover(context.Background(), nil))
+	e.settle()
 	for _, n := range e.networks {
 		if !isPredefined(n.rec.Name) {
-			must(e.t, e.Remove(e.t.Context(), n.rec.ID))
+			must(e.t, e.Remove(context.Background(), n.rec.ID))
 		}
 	}
 	if links := e.hostLinks(); len(links) > 0 {
@@ -115,6 +120,28 @@ func (e *engine) end() {
 	}
 	if link, err := netlink.LinkByName(defaultBridge); err == nil {
 		must(e.t, netlink.LinkDel(link))
+	}
+}
+
+// settle waits until the kernel has removed the links of sandboxes that are gone.
+func (e *engine) settle() {
+	e.t.Helper()
+	deadline := time.After(patience)
+	for {
+		e.Service.mu.Lock()
+		var gone chan struct{}
+		for _, l := range e.leaving {
+			gone = l.gone
+		}
+		e.Service.mu.Unlock()
+		if gone == nil {
+			return
+		}
+		select {
+		case <-gone:
+		case <-deadline:
+			e.t.Fatal("links do not go")
+		}
 	}
 }
 

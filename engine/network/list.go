@@ -81,7 +81,7 @@ func (s *Service) Prune(ctx context.Context, f filter.Args) (network.PruneReport
 			report.NetworksDeleted = append(report.NetworksDeleted, n.rec.Name)
 		case errdefs.IsPermissionDenied(err), errdefs.IsNotFound(err): // someone was faster
 		default:
-			logger(ctx, n).WithError(err).Warn("pruning a network")
+			s.log.WarnContext(ctx, "pruning a network", "network", n.rec.Name, "error", err)
 		}
 	}
 	s.emit(events.Message{Action: events.ActionPrune, Actor: events.Actor{Attributes: map[string]string{"reclaimed": "0"}}})

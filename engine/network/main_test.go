@@ -42,6 +42,10 @@ func runInside(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "making mounts private:", err)
 		return 1
 	}
+	if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, ""); err != nil { // runtime state, as on a real host
+		fmt.Fprintln(os.Stderr, "mounting /run:", err)
+		return 1
+	}
 	if err := netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: 1}}); err != nil {
 		fmt.Fprintln(os.Stderr, "setting lo up:", err)
 		return 1

@@ -14,8 +14,15 @@ import (
 func onThread(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the runtime ends the thread with the goroutine
-		done <- fn()
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The runtime never ends the process's first thread, which would keep the namespace alive. While this goroutine
+			// holds it, another gets another.
+			defer runtime.UnlockOSThread()
+			done <- onThread(fn)
+			return
+		}
+		done <- fn() // never unlocked: the runtime ends the thread with the goroutine
 	}()
 	return <-done
 }

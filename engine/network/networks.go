@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/containerd/log"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/getberth/berth/engine/network/firewall"
@@ -326,7 +325,3 @@ func randomID() string {
 }
 
 func shortID(id string) string { return id[:min(len(id), 12)] }
-
-func logger(ctx context.Context, n *bridgeNetwork) *log.Entry {
-	return log.G(ctx).WithField("network", n.rec.Name)
-}

@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-
-	"github.com/containerd/log"
 )
 
 // Recover is called once at start with the containers that still run. Their ports are opened and their names served again;
@@ -46,12 +44,12 @@ func (s *Service) resume(ctx context.Context, containerID string) {
 			continue
 		}
 		if err := b.listen(); err != nil {
-			log.G(ctx).WithError(err).Warnf("port %d/%s of container %s is no longer reserved", b.HostPort, b.Proto, shortID(containerID))
+			s.log.WarnContext(ctx, "a published port is no longer reserved", "container", containerID, "port", b.HostPort, "proto", b.Proto, "error", err)
 		}
 	}
 	s.ports.add(sb.bindings)
 	if err := errors.Join(s.retarget(sb), s.ensureResolver(sb)); err != nil {
-		log.G(ctx).WithError(err).Warnf("the network of container %s does not work in full", shortID(containerID))
+		s.log.WarnContext(ctx, "a container's network does not work in full", "container", containerID, "error", err)
 	}
 }
 

@@ -156,28 +156,30 @@ func (s *Service) DeleteSandbox(ctx context.Context, containerID string) error {
 		return nil
 	}
 	defer sb.mu.Unlock()
-	if err := s.clear(ctx, sb); err != nil {
+	if err := s.clear(sb); err != nil {
 		return fmt.Errorf("removing the network of container %s: %w", shortID(containerID), err)
 	}
 	return nil
 }
 
 // clear needs sb.mu.
-func (s *Service) clear(ctx context.Context, sb *sandbox) error {
+func (s *Service) clear(sb *sandbox) error {
 	if err := errors.Join(s.unpublish(sb), sb.stopResolver()); err != nil {
 		return err
 	}
+	var links []string
 	for _, ep := range slices.Clone(sb.endpoints) {
-		if err := s.unplug(sb, ep); err != nil {
-			return err
+		s.detach(sb, ep, true)
+		if ep.HostLink != "" {
+			links = append(links, ep.HostLink)
 		}
-		s.detach(ctx, sb, ep)
 	}
 	if sb.rec.Path != "" {
 		if err := removeNamespace(sb.rec.Path); err != nil {
 			return err
 		}
 	}
+	s.checkLeft(links...)
 	return s.forget(sb)
 }
 

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
 
-	"github.com/containerd/log"
 	"github.com/moby/moby/api/types/events"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -39,7 +39,8 @@ type Config struct {
 	DNSSearch  []string
 	DNSOptions []string
 
-	Events Events // may be nil
+	Events Events       // may be nil
+	Log    *slog.Logger // nil discards
 	// PortsChanged is called with all published ports each time the set has changed, in order. It must not call the service.
 	PortsChanged func([]config.Port)
 }
@@ -51,10 +52,12 @@ func enabled(b *bool) bool { return b == nil || *b }
 // Locks are taken in this order: sandbox.mu, network.mu, Service.mu, portSet.mu.
 type Service struct {
 	cfg      Config
-	link     *netlink.Handle    // the host's namespace
+	link     *netlink.Handle // the host's namespace
+	log      *slog.Logger
 	fw       *firewall.Firewall // nil when not wanted
 	ports    portSet
-	warnings []string // set by Open, constant afterwards
+	done     chan struct{} // closed by Close
+	warnings []string      // set by Open, constant afterwards
 
 	creating sync.Mutex // held while networks are created, so that no two get one name or subnet
 
@@ -62,12 +65,17 @@ type Service struct {
 	networks  map[string]*bridgeNetwork
 	sandboxes map[string]*sandbox // by container id
 	lastIP    recent              // addresses that containers had, to be given again
+	leaving   map[string]*leaver  // by the name of the link
 }
 
 // Open starts the networks: it loads what is known, makes bridges that are missing and replaces the firewall's rules by
 // what is known, in one step. Where a right is missing it goes on with what works; see Warnings.
 func Open(ctx context.Context, cfg Config) (*Service, error) {
-	s := &Service{cfg: cfg, networks: map[string]*bridgeNetwork{}, sandboxes: map[string]*sandbox{}}
+	s := &Service{cfg: cfg, log: cfg.Log, networks: map[string]*bridgeNetwork{}, sandboxes: map[string]*sandbox{}}
+	s.leaving, s.done = map[string]*leaver{}, make(chan struct{})
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
 	s.ports = portSet{changed: cfg.PortsChanged, all: map[*binding]struct{}{}}
 	for _, dir := range []string{s.networksDir(), s.sandboxesDir(), s.netnsDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -82,7 +90,11 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 	if enabled(cfg.IPTables) {
 		s.fw = firewall.New()
 	}
+	if err := s.watchLinks(s.done); err != nil {
+		s.warn(ctx, fmt.Errorf("watching the host's links: %w", err)) // addresses are then free after a while
+	}
 	if err := s.load(ctx); err != nil {
+		close(s.done)
 		link.Close()
 		return nil, fmt.Errorf("opening the networks: %w", err)
 	}
@@ -116,7 +128,7 @@ func (s *Service) raise(ctx context.Context) {
 // warn keeps what does not work for Warnings.
 func (s *Service) warn(ctx context.Context, err error) {
 	if err != nil {
-		log.G(ctx).WithError(err).Warn("networks do not work in full")
+		s.log.WarnContext(ctx, "networks do not work in full", "error", err)
 		s.warnings = append(s.warnings, err.Error())
 	}
 }
@@ -142,6 +154,12 @@ func (s *Service) Close() error {
 		sb.bindings = nil
 		sb.mu.Unlock()
 	}
+	s.mu.Lock()
+	for _, l := range s.leaving {
+		l.timer.Stop()
+	}
+	s.mu.Unlock()
+	close(s.done)
 	s.link.Close()
 	return errors.Join(errs...)
 }

@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/containerd/log"
 )
 
 const sysctlRoot = "/proc/sys/net"
@@ -54,5 +52,5 @@ func hasIPv6() bool {
 
 // noteSysctl logs a setting that could not be made; containers work without it.
 func (s *Service) noteSysctl(n *bridgeNetwork, err error) {
-	log.L.WithError(err).WithField("network", n.rec.Name).Warn("a kernel setting is missing")
+	s.log.Warn("a kernel setting is missing", "network", n.rec.Name, "error", err)
 }

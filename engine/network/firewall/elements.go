@@ -3,6 +3,7 @@ package firewall
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -24,8 +25,8 @@ const (
 // chunk bounds the elements of one message: its attributes are at most 64 KiB long, and an element takes about 100 bytes.
 const chunk = 400
 
-// elements is the content of each set: key to value.
-type elements map[string]map[string]string
+// elements are those of each set.
+type elements map[string][]nftables.SetElement
 
 func sets(t *nftables.Table) []*nftables.Set {
 	var (
@@ -53,85 +54,73 @@ func sets(t *nftables.Table) []*nftables.Set {
 	return all
 }
 
-func (r Rules) elements() elements {
-	e := elements{}
-	for _, s := range sets(nil) {
-		e[s.Name] = map[string]string{}
-	}
-	for name, b := range r.Bridges {
-		key := ifname(name)
-		e[setBridges][key] = ""
-		first, last := bounds(b.Subnet)
-		e[setHairpin][key+first] = key + last
-		if !b.Isolated {
-			e[setSame][key+key] = ""
-		}
-		if b.Internal {
-			e[setInternal][key] = ""
-		} else if b.Masquerade {
-			e[setMasquerade][proto(unix.NFPROTO_IPV4)+first] = proto(unix.NFPROTO_IPV4) + last
-		}
-	}
-	for p, to := range r.Ports {
-		if p.IP.IsUnspecified() {
-			e[mapAny][proto(p.Proto)+port(p.Port)] = addr(to.Addr()) + port(to.Port())
-		} else {
-			e[mapOne][proto(p.Proto)+addr(p.IP)+port(p.Port)] = addr(to.Addr()) + port(to.Port())
-		}
-	}
-	for p := range r.Guarded {
-		e[setGuarded][string(binary.BigEndian.AppendUint16(nil, p))] = ""
-	}
-	return e
+// diff tells what to add to the sets, and what to remove from them, to get from one state to another. What changed is in
+// both.
+func diff(have, want Rules) (added, removed elements) {
+	added, removed = elements{}, elements{}
+	diffMap(have.Bridges, want.Bridges, added.bridge, removed.bridge)
+	diffMap(have.Ports, want.Ports, added.port, removed.port)
+	diffMap(have.Guarded, want.Guarded, added.guard, removed.guard)
+	return added, removed
 }
 
-// bounds are the first and the last address of a subnet.
-func bounds(p netip.Prefix) (first, last string) {
-	first = addr(p.Masked().Addr())
-	n := binary.BigEndian.Uint32([]byte(first)) | uint32(uint64(1)<<(32-p.Bits())-1)
-	return first, string(binary.BigEndian.AppendUint32(nil, n))
-}
-
-func ifname(name string) string {
-	var b [unix.IFNAMSIZ]byte
-	copy(b[:unix.IFNAMSIZ-1], name)
-	return string(b[:])
-}
-
-func proto(p uint8) string     { return string([]byte{p, 0, 0, 0}) }
-func addr(a netip.Addr) string { b := a.As4(); return string(b[:]) }
-func port(p uint16) string     { return string([]byte{byte(p >> 8), byte(p), 0, 0}) }
-
-// diff tells what to add to have and what to remove from it. A value that changed is in both.
-func (s setKind) diff(have, want map[string]string) (added, removed []nftables.SetElement) {
+func diffMap[K, V comparable](have, want map[K]V, added, removed func(K, V)) {
 	for k, v := range have {
 		if w, ok := want[k]; !ok || w != v {
-			removed = append(removed, s.element(k, v))
+			removed(k, v)
 		}
 	}
 	for k, v := range want {
 		if h, ok := have[k]; !ok || h != v {
-			added = append(added, s.element(k, v))
+			added(k, v)
 		}
 	}
-	return added, removed
 }
 
-// setKind says what the values of a set are: ends of intervals, or data, or nothing.
-type setKind struct{ interval, data bool }
+func (e elements) add(set string, key []byte) { e[set] = append(e[set], nftables.SetElement{Key: key}) }
 
-func kindOf(s *nftables.Set) setKind { return setKind{interval: s.Interval, data: s.IsMap} }
-
-func (s setKind) element(k, v string) nftables.SetElement {
-	e := nftables.SetElement{Key: []byte(k)}
-	switch {
-	case s.interval:
-		e.KeyEnd = []byte(v)
-	case s.data:
-		e.Val = []byte(v)
+func (e elements) bridge(name string, b Bridge) {
+	key := ifname(name)
+	e.add(setBridges, key)
+	if !b.Isolated {
+		e.add(setSame, slices.Concat(key, key))
 	}
-	return e
+	first, last := bounds(b.Subnet)
+	e[setHairpin] = append(e[setHairpin], nftables.SetElement{Key: slices.Concat(key, first), KeyEnd: slices.Concat(key, last)})
+	if b.Internal {
+		e.add(setInternal, key)
+	} else if b.Masquerade {
+		v4 := proto(unix.NFPROTO_IPV4)
+		e[setMasquerade] = append(e[setMasquerade], nftables.SetElement{Key: slices.Concat(v4, first), KeyEnd: slices.Concat(v4, last)})
+	}
 }
+
+func (e elements) port(p Port, to netip.AddrPort) {
+	set, key := mapOne, slices.Concat(proto(p.Proto), p.IP.AsSlice(), port(p.Port))
+	if p.IP.IsUnspecified() {
+		set, key = mapAny, slices.Concat(proto(p.Proto), port(p.Port))
+	}
+	value := append(to.Addr().AsSlice(), port(to.Port())...)
+	e[set] = append(e[set], nftables.SetElement{Key: key, Val: value})
+}
+
+func (e elements) guard(p uint16, _ struct{}) { e.add(setGuarded, []byte{byte(p >> 8), byte(p)}) }
+
+// bounds are the first and the last address of a subnet.
+func bounds(p netip.Prefix) (first, last []byte) {
+	first = p.Masked().Addr().AsSlice()
+	n := binary.BigEndian.Uint32(first) | uint32(uint64(1)<<(32-p.Bits())-1)
+	return first, binary.BigEndian.AppendUint32(nil, n)
+}
+
+func ifname(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b[:unix.IFNAMSIZ-1], name)
+	return b
+}
+
+func proto(p uint8) []byte { return []byte{p, 0, 0, 0} }
+func port(p uint16) []byte { return []byte{byte(p >> 8), byte(p), 0, 0} }
 
 func setAdd(c *nftables.Conn, s *nftables.Set, all []nftables.SetElement) error {
 	for len(all) > 0 {

@@ -18,7 +18,7 @@ const socketBuffer = 16 << 20
 type Firewall struct {
 	mu    sync.Mutex // guards all below
 	rules Rules
-	have  elements // what the kernel holds; nil when unknown
+	known bool // the kernel holds the rules
 }
 
 // New makes a firewall of which nothing is in the kernel yet.
@@ -30,14 +30,13 @@ func (f *Firewall) Update(change func(*Rules)) error {
 	defer f.mu.Unlock()
 	next := f.rules.clone()
 	change(&next)
-	want := next.elements()
-	if f.have == nil || f.amend(want) != nil {
-		if err := rebuild(want); err != nil {
-			f.have = nil
+	if !f.known || amend(f.rules, next) != nil {
+		f.known = false
+		if err := rebuild(next); err != nil {
 			return err
 		}
 	}
-	f.rules, f.have = next, want
+	f.rules, f.known = next, true
 	return nil
 }
 
@@ -45,20 +44,16 @@ func (f *Firewall) Update(change func(*Rules)) error {
 func (f *Firewall) Rebuild() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.have = nil
-	want := f.rules.elements()
-	if err := rebuild(want); err != nil {
-		return err
-	}
-	f.have = want
-	return nil
+	err := rebuild(f.rules)
+	f.known = err == nil
+	return err
 }
 
 // Remove takes the table out of the kernel.
 func (f *Firewall) Remove() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.have = nil
+	f.known = false
 	c, err := connect()
 	if err != nil {
 		return err
@@ -68,26 +63,25 @@ func (f *Firewall) Remove() error {
 	return wrap(c.Flush())
 }
 
-// amend sends what distinguishes want from what the kernel holds.
-func (f *Firewall) amend(want elements) error {
+// amend sends what distinguishes two states.
+func amend(have, want Rules) error {
 	c, err := connect()
 	if err != nil {
 		return err
 	}
-	t := table()
-	for _, s := range sets(t) {
-		added, removed := kindOf(s).diff(f.have[s.Name], want[s.Name])
-		if err := setDelete(c, s, removed); err != nil {
+	added, removed := diff(have, want)
+	for _, s := range sets(table()) {
+		if err := setDelete(c, s, removed[s.Name]); err != nil {
 			return err
 		}
-		if err := setAdd(c, s, added); err != nil {
+		if err := setAdd(c, s, added[s.Name]); err != nil {
 			return err
 		}
 	}
 	return c.Flush()
 }
 
-func rebuild(want elements) error {
+func rebuild(want Rules) error {
 	c, err := connect()
 	if err != nil {
 		return err
@@ -95,13 +89,12 @@ func rebuild(want elements) error {
 	c.AddTable(table()) // so that deleting it cannot fail
 	c.DelTable(table())
 	t := c.AddTable(table())
-	all := sets(t)
-	for _, s := range all {
+	added, _ := diff(Rules{}, want)
+	for _, s := range sets(t) {
 		if err := c.AddSet(s, nil); err != nil {
 			return err
 		}
-		added, _ := kindOf(s).diff(nil, want[s.Name])
-		if err := setAdd(c, s, added); err != nil {
+		if err := setAdd(c, s, added[s.Name]); err != nil {
 			return err
 		}
 	}
