@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/getberth/berth/drivers"
@@ -170,7 +171,11 @@ func (b *box) greet(ctx context.Context, ready net.Listener, ended <-chan struct
 
 // machine is what the switch is told.
 func (b *box) machine(fresh bool) (vswitch.Machine, error) {
-	m := vswitch.Machine{Name: b.h.Name, Index: b.s.Index, SSHPort: b.s.SSHPort, EnginePort: b.s.EnginePort, Console: b.file(consoleFile), Fresh: fresh}
+	console := b.file(consoleFile)
+	if rel, err := filepath.Rel(b.run, console); err == nil && strings.HasPrefix(b.run, b.d.store(b.h)) {
+		console = rel // both may be moved together
+	}
+	m := vswitch.Machine{Name: b.h.Name, Index: b.s.Index, SSHPort: b.s.SSHPort, EnginePort: b.s.EnginePort, Console: console, Fresh: fresh}
 	return m, m.HostIP.UnmarshalText([]byte(b.s.HostIP))
 }
 

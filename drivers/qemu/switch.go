@@ -40,15 +40,23 @@ func (d *Driver) ensureSwitch(ctx context.Context, run string) error {
 	return nil
 }
 
-// startSwitch starts a switch and waits for it to say that it is ready.
+// startSwitch starts a switch in its run folder, which may be moved with the store while it runs, and waits for it to say that it
+// is ready.
 func (d *Driver) startSwitch(ctx context.Context, run string) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	args := append(append([]string{}, d.conf.Helper[1:]...), "-dir", run, "-idle", d.conf.Idle.String())
-	cmd := exec.Command(d.conf.Helper[0], args...)
+	program, err := exec.LookPath(d.conf.Helper[0])
+	if err == nil {
+		program, err = filepath.Abs(program) // the folder is about to be another
+	}
+	if err != nil {
+		return err
+	}
+	args := append(append([]string{}, d.conf.Helper[1:]...), "-idle", d.conf.Idle.String())
+	cmd := exec.Command(program, args...)
 	cmd.Dir, cmd.Stdout = run, w
 	detach(cmd)
 	err = cmd.Start()

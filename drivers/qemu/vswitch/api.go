@@ -48,7 +48,7 @@ type Machine struct {
 	HostIP     netip.Addr `json:"hostIP"`     // where its ports appear on the host: a loopback address
 	SSHPort    uint16     `json:"sshPort"`    // on HostIP
 	EnginePort uint16     `json:"enginePort"` // on HostIP
-	Console    string     `json:"console"`    // absolute path of the file that takes the console's output
+	Console    string     `json:"console"`    // file that takes the console's output; absolute, or relative to the run folder
 	// Fresh machines have not run yet: what was known of the index before is of another boot.
 	Fresh bool `json:"fresh,omitempty"`
 }
@@ -63,8 +63,8 @@ func (m Machine) validate() error {
 		return fmt.Errorf("machine %q: %s is not an IPv4 loopback address", m.Name, m.HostIP)
 	case m.SSHPort == 0 || m.EnginePort == 0:
 		return fmt.Errorf("machine %q: it needs ports for SSH and the engine", m.Name)
-	case !filepath.IsAbs(m.Console):
-		return fmt.Errorf("machine %q: the console's file %q is not an absolute path", m.Name, m.Console)
+	case m.Console == "":
+		return fmt.Errorf("machine %q: it needs a file for its console", m.Name)
 	}
 	return nil
 }

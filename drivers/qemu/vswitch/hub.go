@@ -112,7 +112,7 @@ func (h *hub) attach(ctx context.Context, m Machine) error {
 // replace makes room for a machine of the same name that was started anew before the end of its QEMU was noticed.
 func (h *hub) replace(old *machine, m Machine) error {
 	if old.Name != m.Name {
-		return &Error{http.StatusConflict, fmt.Sprintf("machine %q: its address %s is in use by machine %q", m.Name, lan.IP(m.Index), old.Name)}
+		return &Error{http.StatusConflict, fmt.Sprintf("its address %s is in use by machine %q", lan.IP(m.Index), old.Name)}
 	}
 	old.stop()
 	h.mu.Unlock()
@@ -130,10 +130,10 @@ func (h *hub) open(ctx context.Context, m Machine) (_ *machine, err error) {
 		}
 	}()
 	if err := x.listen(); err != nil {
-		return nil, &Error{http.StatusConflict, fmt.Sprintf("machine %q: %v", m.Name, err)}
+		return nil, &Error{http.StatusConflict, err.Error()}
 	}
 	if err := x.dial(ctx); err != nil {
-		return nil, &Error{http.StatusBadGateway, fmt.Sprintf("machine %q: connecting to its QEMU: %v", m.Name, err)}
+		return nil, &Error{http.StatusBadGateway, fmt.Sprintf("connecting to its QEMU: %v", err)}
 	}
 	b, err := json.Marshal(m)
 	if err != nil {
@@ -143,7 +143,7 @@ func (h *hub) open(ctx context.Context, m Machine) (_ *machine, err error) {
 		os.Remove(portsFile(h.dir, m.Index))
 	}
 	if err := writeFile(recordFile(h.dir, m.Index), b); err != nil {
-		return nil, fmt.Errorf("machine %q: recording it: %w", m.Name, err)
+		return nil, fmt.Errorf("recording it with the virtual switch: %w", err)
 	}
 	return x, nil
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -296,7 +297,11 @@ func (x *machine) bannerComes() bool {
 
 // console writes what the guest prints to a file of bounded size.
 func (x *machine) console(conn net.Conn) error {
-	f := &boundedFile{path: x.Machine.Console, limit: consoleLimit}
+	path := x.Machine.Console
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(x.hub.dir, path)
+	}
+	f := &boundedFile{path: path, limit: consoleLimit}
 	defer f.Close()
 	buf := make([]byte, 4096)
 	for {

@@ -26,17 +26,14 @@ const Ready = "ready"
 const takeover = 10 * time.Second
 
 // Main is the switch's process: it serves until ctx is done or no machine has been attached for a while. args are its flags:
-// -dir, the run folder, and -idle, how long it stays without machines. Its standard output is the starter's to read: one line,
+// -dir, the run folder (by default the current one: it may then be moved while it is in use), and -idle, how long it stays without machines. Its standard output is the starter's to read: one line,
 // Ready or an error, then it is closed.
 func Main(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("virtual switch", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	dir := fs.String("dir", "", "run folder")
+	dir := fs.String("dir", ".", "run folder")
 	idle := fs.Duration("idle", time.Minute, "end when no machine has been attached for so long")
 	err := fs.Parse(args)
-	if err == nil && !filepath.IsAbs(*dir) {
-		err = errors.New("-dir must be an absolute path")
-	}
 	if err == nil {
 		err = run(ctx, *dir, *idle, func(line string) { fmt.Fprintln(os.Stdout, line); os.Stdout.Close() })
 	}
