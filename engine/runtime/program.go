@@ -1,0 +1,68 @@
+//go:build linux
+
+package runtime
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+//go:embed embedded
+var embedded embed.FS
+
+// loadSupervisor copies the supervisor into memory and seals it. From there it runs without a file that could be replaced
+// or be missing, and libcontainer need not copy it for each container against CVE-2019-5736.
+func loadSupervisor(path string) (*os.File, error) {
+	var from io.ReadCloser
+	var err error
+	if path != "" {
+		from, err = os.Open(path)
+	} else {
+		from, err = embedded.Open("embedded/berth-shim")
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, errors.New("berthd was built without its supervisor: run make build")
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("loading the supervisor: %w", err)
+	}
+	defer from.Close()
+	file, err := sealed("berth-shim", from)
+	if err != nil {
+		return nil, fmt.Errorf("loading the supervisor: %w", err)
+	}
+	return file, nil
+}
+
+func sealed(name string, content io.Reader) (*os.File, error) {
+	// MFD_EXEC is from Linux 6.3; older kernels refuse it, and need it not.
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) {
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("memfd_create: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), name)
+	if _, err := io.Copy(file, content); err != nil {
+		file.Close()
+		return nil, err
+	}
+	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	if err := errors.Join(file.Chmod(0o500), addSeals(fd, seals)); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+func addSeals(fd, seals int) error {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+	return os.NewSyscallError("fcntl(F_ADD_SEALS)", err)
+}
