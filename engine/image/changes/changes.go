@@ -87,7 +87,21 @@ func (a *applier) apply(line string) error {
 	if err := run(rest); err != nil {
 		return invalid("%s %s: %v", name, rest, err)
 	}
+	if a.size() > maxExpanded {
+		return invalid("%s: the environment and labels are longer than %d bytes", name, maxExpanded)
+	}
 	return nil
+}
+
+// size is what the parts of the configuration take that can be made of others, in bytes.
+func (a *applier) size() (n int) {
+	for _, e := range a.c.Env {
+		n += len(e)
+	}
+	for k, v := range a.c.Labels {
+		n += len(k) + len(v)
+	}
+	return n
 }
 
 func (a *applier) instruction(name string) func(string) error {
