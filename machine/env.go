@@ -28,11 +28,11 @@ func (m *Manager) Env(name string) (Env, error) {
 	if rec.Endpoint == nil || rec.Endpoint.Address == "" {
 		return Env{}, m.noAddress(name)
 	}
-	return Env{Name: name, Host: engineURL(rec), Address: rec.Endpoint.Address, CertPath: m.Store.MachineDir(name)}, nil
+	return Env{Name: name, Host: URL(rec), Address: rec.Endpoint.Address, CertPath: m.Store.MachineDir(name)}, nil
 }
 
-// engineURL is empty for a machine without an address.
-func engineURL(rec *hostdb.Machine) string {
+// URL is DOCKER_HOST for a machine, whether it runs or not; it is empty for a machine without an address.
+func URL(rec *hostdb.Machine) string {
 	if rec.Endpoint == nil || rec.Endpoint.Address == "" {
 		return ""
 	}

@@ -78,7 +78,7 @@ func (m *Manager) ask(ctx context.Context, row Row) Row {
 	if row.State != drivers.Running {
 		return row
 	}
-	row.URL = engineURL(row.Machine)
+	row.URL = URL(row.Machine)
 	c, err := m.engine(row.Machine)
 	if err == nil {
 		row.Version, err = c.version(ctx)

@@ -82,7 +82,7 @@ func (a *app) ls(cmd *cobra.Command, o lsOptions) error {
 		return printNames(a.out, entries)
 	}
 	limit := time.Duration(o.timeout) * time.Second
-	return a.printRows(m.Rows(cmd.Context(), entries, limit), filter, format, o.quiet)
+	return a.printRows(m.Rows(cmd.Context(), entries, limit), filter, a.rowPrinter(format, o.quiet, entries))
 }
 
 func printNames(w io.Writer, entries []hostdb.Entry) error {
@@ -94,41 +94,61 @@ func printNames(w io.Writer, entries []hostdb.Entry) error {
 	return nil
 }
 
-// printRows prints each row as soon as it and those before it are there; only a table waits for all, to align its columns.
-func (a *app) printRows(rows []<-chan machine.Row, filter listFilter, format *listFormat, quiet bool) error {
-	w := a.out
-	flush := func() error { return nil }
-	if format.table && !quiet {
-		tw := tabwriter.NewWriter(a.out, 5, 1, 3, ' ', 0)
-		w, flush = tw, tw.Flush
-		if err := format.execute(w, listHeaders()); err != nil {
-			return err
-		}
+// printRows prints each row as soon as it and those before it are there; only a table that goes to a file waits for all, to
+// align its columns.
+func (a *app) printRows(rows []<-chan machine.Row, filter listFilter, p rowPrinter) error {
+	if err := p.begin(); err != nil {
+		return err
 	}
-	items := []listItem{} // of JSON, which is one array
 	for _, ch := range rows {
 		row := <-ch
 		if !filter.matchesState(row.State) {
 			continue
 		}
-		item := a.listItem(row)
-		var err error
-		switch {
-		case quiet:
-			_, err = fmt.Fprintln(w, item.Name)
-		case format.json:
-			items = append(items, item)
-		default:
-			err = format.execute(w, item)
-		}
-		if err != nil {
+		if err := p.row(a.listItem(row)); err != nil {
 			return err
 		}
 	}
-	if format.json && !quiet {
-		return writeJSON(a.out, items)
+	return p.end()
+}
+
+// rowPrinter is one way to print rows.
+type rowPrinter struct {
+	begin func() error
+	row   func(listItem) error
+	end   func() error
+}
+
+func (a *app) rowPrinter(format *listFormat, quiet bool, entries []hostdb.Entry) rowPrinter {
+	nothing := func() error { return nil }
+	switch {
+	case quiet:
+		return rowPrinter{nothing, func(i listItem) error { _, err := fmt.Fprintln(a.out, i.Name); return err }, nothing}
+	case format.json:
+		items := []listItem{}
+		return rowPrinter{nothing, func(i listItem) error { items = append(items, i); return nil }, func() error { return writeJSON(a.out, items) }}
+	case !format.table:
+		return rowPrinter{nothing, func(i listItem) error { return format.execute(a.out, i) }, nothing}
 	}
-	return flush()
+	if isTerminal(a.out) {
+		var t *liveTable
+		return rowPrinter{
+			begin: func() (err error) {
+				if t, err = newLiveTable(a.out, format, entries); err != nil {
+					return err
+				}
+				return t.print(listHeaders())
+			},
+			row: func(i listItem) error { return t.print(i) },
+			end: nothing,
+		}
+	}
+	w := tabwriter.NewWriter(a.out, 5, 1, columnGap, ' ', 0)
+	return rowPrinter{
+		begin: func() error { return format.execute(w, listHeaders()) },
+		row:   func(i listItem) error { return format.execute(w, i) },
+		end:   w.Flush,
+	}
 }
 
 func (a *app) listItem(row machine.Row) listItem {
