@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -120,7 +119,7 @@ type service struct {
 	name string
 	// command makes the process to start; it is called before each start, since what to run may have been replaced.
 	command func() (*exec.Cmd, error)
-	log     io.Writer
+	log     *os.File // closed when the service is not started again
 }
 
 // restartDelay and restartMax bound how fast a service that keeps ending is started again.
@@ -133,6 +132,7 @@ const (
 func (c *children) keep(s service) {
 	stopping := c.stopped()
 	c.services.Go(func() {
+		defer s.log.Close()
 		delay := restartDelay
 		for {
 			began := time.Now()

@@ -19,28 +19,29 @@ import (
 
 // control is the channel to the host. A guest whose host offers none works, silently.
 type control struct {
-	mu    sync.Mutex // guards file and keeps lines whole
+	mu    sync.Mutex // guards file and early, and keeps lines whole
 	file  *os.File
-	power chan int
+	early [][]byte // events before the channel was there; a boot has a handful
 }
 
 // maxLine bounds a line from the host, in bytes.
 const maxLine = 64 << 10
 
-func (c *control) open(ctx context.Context, log *slog.Logger) {
-	c.power = make(chan int, 1)
-	f, err := os.OpenFile("/dev/virtio-ports/"+seed.ControlPort, os.O_RDWR, 0)
-	if err != nil {
-		f, err = openPort(seed.ControlPort)
-	}
+// open connects to the host in the background: nothing of the boot depends on it, and what is sent before is kept.
+func (c *control) open(ctx context.Context, log *slog.Logger, h *hotplug) {
+	f, err := openPort(ctx, h, seed.ControlPort)
 	if err != nil {
 		log.Warn("the host offers no control channel", "error", err)
 		return
 	}
 	c.mu.Lock()
 	c.file = f
+	for _, e := range c.early {
+		c.write(e)
+	}
+	c.early = nil
 	c.mu.Unlock()
-	go c.serve(ctx, log, f)
+	c.serve(ctx, log, f)
 }
 
 // send tells the host, as far as it listens; a full channel must not hold the boot up.
@@ -52,8 +53,13 @@ func (c *control) send(e seed.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.file == nil {
+		c.early = append(c.early, line)
 		return
 	}
+	c.write(line)
+}
+
+func (c *control) write(line []byte) {
 	_ = c.file.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = c.file.Write(append(line, '\n'))
 }

@@ -25,19 +25,19 @@ func Main(ctx context.Context) error {
 	}
 	i := &initd{log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime}))}
 	i.children.log = i.log
-	power := watchPower(ctx, i.log)
+	devices, err := watchDevices()
+	if err != nil {
+		return err
+	}
+	i.devices = devices
+	power := watchPower(ctx, i.log, devices)
 	if err := i.boot(ctx); err != nil {
 		// What cannot boot stays up for a moment of inspection only if somebody may reach it; the host reads why.
 		i.log.Error("boot failed", "error", err)
 		i.control.send(seed.Event{Event: "failed", Error: err.Error()})
 		i.end(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	}
-	select {
-	case cmd := <-power:
-		i.end(cmd)
-	case cmd := <-i.control.power:
-		i.end(cmd)
-	}
+	i.end(<-power)
 	return nil
 }
 
@@ -54,6 +54,7 @@ type initd struct {
 	log      *slog.Logger
 	children children
 	control  control
+	devices  *hotplug
 	seed     seed.Seed
 }
 
@@ -74,7 +75,7 @@ func (i *initd) boot(ctx context.Context) error {
 		defer close(lateLoaded)
 		loadModules(i.log, late)
 	}()
-	i.control.open(ctx, i.log)
+	go i.control.open(ctx, i.log, i.devices)
 	if i.seed, err = readSeed(); err != nil {
 		return err
 	}
@@ -88,6 +89,9 @@ func (i *initd) boot(ctx context.Context) error {
 		return err
 	}
 	<-lateLoaded
+	if err := waitPort(ctx, i.devices, seed.PortsPort); err != nil {
+		i.log.Warn("published ports are not reported to the host", "error", err)
+	}
 	return i.startEngine(ctx)
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,7 +21,7 @@ import (
 
 // watchPower reports how the machine is asked to end: by the signals that busybox's poweroff, halt and reboot send to process 1,
 // by ctrl-alt-del, and by the power button.
-func watchPower(ctx context.Context, log *slog.Logger) <-chan int {
+func watchPower(ctx context.Context, log *slog.Logger, h *hotplug) <-chan int {
 	asked := make(chan int, 1)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTERM, unix.SIGINT)
@@ -34,7 +35,7 @@ func watchPower(ctx context.Context, log *slog.Logger) <-chan int {
 		}
 	}()
 	go func() {
-		if err := waitForButton(ctx); err != nil {
+		if err := waitForButton(ctx, h); err != nil {
 			log.Warn("the power button is not watched", "error", err)
 			return
 		}
@@ -56,8 +57,9 @@ const (
 
 // waitForButton returns when a power button has been pressed. Its driver is loaded some time after boot, so it waits for the
 // device first.
-func waitForButton(ctx context.Context) error {
-	dev, err := waitForInput(ctx)
+func waitForButton(ctx context.Context, h *hotplug) error {
+	var dev string
+	err := h.wait(ctx, func() bool { dev = powerButton(); return dev != "" })
 	if err != nil {
 		return err
 	}
@@ -78,19 +80,16 @@ func waitForButton(ctx context.Context) error {
 	}
 }
 
-// waitForInput waits, by inotify on /dev, for the first input device.
-func waitForInput(ctx context.Context) (string, error) {
-	for range 300 {
-		if devs, _ := filepath.Glob("/dev/input/event*"); len(devs) > 0 {
-			return devs[0], nil
-		}
-		select {
-		case <-ctx.Done():
-			return "", ctx.Err()
-		case <-time.After(100 * time.Millisecond):
+// powerButton returns the ACPI power button's device, "" when there is none (yet). Source of the name: linux/drivers/acpi/button.c.
+func powerButton() string {
+	names, _ := filepath.Glob("/sys/class/input/event*/device/name")
+	for _, n := range names {
+		dev := "/dev/input/" + filepath.Base(filepath.Dir(filepath.Dir(n)))
+		if b, err := os.ReadFile(n); err == nil && strings.TrimSpace(string(b)) == "Power Button" && exists(dev) {
+			return dev
 		}
 	}
-	return "", errors.New("no input device")
+	return ""
 }
 
 // end stops everything in order and ends the machine; it does not return.
