@@ -15,6 +15,7 @@ import (
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/drivers/driverstest"
 	"github.com/getberth/berth/drivers/qemu"
+	"github.com/getberth/berth/drivers/qemu/vswitch"
 	"github.com/getberth/berth/guest/seed"
 )
 
@@ -67,12 +68,16 @@ func TestConformance(t *testing.T) {
 			_, err := os.Stat(filepath.Join(h.Dir, "data.raw"))
 			return err == nil
 		}),
-		driverstest.Reach(greets),
+		driverstest.Reach(func(t *testing.T, e drivers.Endpoint, h *drivers.Host) {
+			greets(t, e)
+			switchDies(t, driver(), h)
+			greets(t, e)
+		}),
 	)
 }
 
 // greets expects an SSH server where the endpoint says.
-func greets(t *testing.T, e drivers.Endpoint, h *drivers.Host) {
+func greets(t *testing.T, e drivers.Endpoint) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -87,5 +92,17 @@ func greets(t *testing.T, e drivers.Endpoint, h *drivers.Host) {
 	got := make([]byte, 4)
 	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, []byte("SSH-")) {
 		t.Errorf("where SSH should be somebody says %q, %v", got, err)
+	}
+}
+
+// switchDies ends the virtual switch under a running machine; whoever asks for the machine's state next starts another.
+func switchDies(t *testing.T, d drivers.Driver, h *drivers.Host) {
+	t.Helper()
+	run := filepath.Join(filepath.Dir(filepath.Dir(h.Dir)), "qemu", "run")
+	if err := vswitch.NewClient(run).Quit(t.Context()); err != nil {
+		t.Errorf("ending the switch: %v", err)
+	}
+	if st, err := d.State(t.Context(), h); st != drivers.Running || err != nil {
+		t.Errorf("without its switch the machine is %q, %v", st, err)
 	}
 }

@@ -18,8 +18,9 @@ const (
 // HostIndex is the host number of the address under which guests reach the host's loopback interface.
 const HostIndex = 254
 
-// MTU of the virtual network, in bytes.
-const MTU = 1500
+// MTU of the virtual network, in bytes. Its cost is per frame, so larger ones carry more: three times as much at 9000 as at 1500
+// under emulation, and no more at 65520. Nobody outside sees it, since the gateway ends every connection.
+const MTU = 9000
 
 // Valid tells whether a machine may have this index.
 func Valid(index int) bool { return index >= First && index <= Last }

@@ -25,7 +25,8 @@ const (
 	hostTTL     = 10              // seconds; the host's resolver does not tell the real one
 )
 
-const zone = seed.Domain + "."
+// maxUDPAnswer, in bytes, fits every link between us and a container without fragments. See dnsflagday.net/2020.
+const maxUDPAnswer = 1232
 
 // names knows the machines by name. Names are lower case, without a trailing dot.
 type names struct {
@@ -156,7 +157,7 @@ func answerSize(w dns.ResponseWriter, r *dns.Msg) int {
 	}
 	size := dns.MinMsgSize
 	if e := r.IsEdns0(); e != nil {
-		size = min(max(size, int(e.UDPSize())), lan.MTU-28)
+		size = min(max(size, int(e.UDPSize())), maxUDPAnswer)
 	}
 	return size
 }

@@ -55,6 +55,29 @@ func (h *hub) whenIdle() {
 	}
 }
 
+// quit ends the switch, leaving its machines to the next one. From the moment it returns nobody is served any more.
+func (h *hub) quit() {
+	h.mu.Lock()
+	again := h.closing
+	h.closing = true
+	h.mu.Unlock()
+	if !again {
+		go h.over()
+	}
+}
+
+// ping refuses when the switch is ending, so that nobody counts on it.
+func (h *hub) ping() (any, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		return nil, errEnding
+	}
+	return pong{Version, os.Getpid()}, nil
+}
+
+var errEnding = &Error{http.StatusServiceUnavailable, "the virtual switch is ending"}
+
 // restore attaches again the machines that an earlier switch has written down, as far as they still run.
 func (h *hub) restore(ctx context.Context) {
 	paths, _ := filepath.Glob(filepath.Join(h.dir, "*.json"))
@@ -87,7 +110,7 @@ func (h *hub) attach(ctx context.Context, m Machine) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closing {
-		return &Error{http.StatusServiceUnavailable, "the virtual switch is ending"}
+		return errEnding
 	}
 	if old := h.machines[m.Index]; old != nil {
 		if !m.Fresh && old.same(m) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strconv"
 
 	"github.com/getberth/berth/guest/seed"
@@ -24,8 +23,8 @@ func (h *hub) routes() http.Handler {
 		pattern string
 		serve   func(r *http.Request) (any, error)
 	}{
-		{"GET /v1/ping", func(*http.Request) (any, error) { return pong{Version, os.Getpid()}, nil }},
-		{"POST /v1/quit", func(*http.Request) (any, error) { go h.over(); return nil, nil }},
+		{"GET /v1/ping", func(*http.Request) (any, error) { return h.ping() }},
+		{"POST /v1/quit", func(*http.Request) (any, error) { h.quit(); return nil, nil }},
 		{"GET /v1/machines", h.serveList},
 		{"POST /v1/machines", h.serveAttach},
 		{"GET /v1/machines/{index}", h.one(func(x *machine, _ *http.Request) (any, error) { s, _ := x.look(); return s, nil })},
