@@ -34,11 +34,3 @@ func (r *run) write(ctx context.Context, before, after string, files ...file) er
 	}
 	return nil
 }
-
-// dirMode is of a folder that has to be made, in octal.
-func dirMode(dir string) string {
-	if dir == config.TLSDir {
-		return "0700"
-	}
-	return "0755"
-}

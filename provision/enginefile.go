@@ -28,6 +28,7 @@ func (r *run) engineDone(context.Context) (bool, error) {
 	if !validSum(e.SHA256) {
 		return false, fmt.Errorf("the engine's checksum %q is none", e.SHA256)
 	}
+	r.engine = e
 	return r.facts.BinarySHA256 == e.SHA256, nil
 }
 
@@ -39,10 +40,7 @@ func validSum(s string) bool {
 // pushEngine sends the binary, compressed in a way that the machine understands, into a file that a later run goes on with when
 // this one is cut off; then the machine checks it and puts it into place, keeping the engine that was there.
 func (r *run) pushEngine(ctx context.Context) error {
-	e, err := r.spec.Engine(r.facts.Arch)
-	if err != nil {
-		return err
-	}
+	e := r.engine
 	if e.SHA256 == r.facts.imageSHA256 {
 		return r.useImageEngine(ctx)
 	}

@@ -149,7 +149,8 @@ type run struct {
 	observe func(Event)
 	dry     bool // nothing may be changed, nor waited for
 
-	facts Facts // kept up to date by the steps that change them
+	facts  Facts  // kept up to date by the steps that change them
+	engine Engine // for this machine; known once the system is
 }
 
 func (r *run) steps() []Step {

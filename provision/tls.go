@@ -52,8 +52,5 @@ func (r *run) request(ctx context.Context) ([]byte, error) {
 	for i, a := range args {
 		args[i] = quote(a)
 	}
-	return r.script(ctx, fmt.Sprintf(`umask 077
-[ -d %[1]s ] || mkdir -p -m 0755 %[1]s || return
-[ -d %[2]s ] || mkdir -m 0700 %[2]s || return
-%[3]s`, config.Dir, config.TLSDir, strings.Join(args, " ")))
+	return r.script(ctx, makeDir(config.Dir)+makeDir(config.TLSDir)+"umask 077\n"+strings.Join(args, " "))
 }

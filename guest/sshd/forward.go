@@ -129,7 +129,7 @@ func (c *connection) listenTCP(ctx context.Context, req *ssh.Request) {
 		payload = ssh.Marshal(forwardReply{Port: f.Port})
 	}
 	reply(req, true, payload)
-	c.go_("remote forward", func() {
+	c.spawn("remote forward", func() {
 		c.serveListener(ctx, ln, "forwarded-tcpip", func(conn net.Conn) []byte {
 			t := tcpTarget{Host: f.Host, Port: f.Port}
 			if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
@@ -158,7 +158,7 @@ func (c *connection) listenUnix(ctx context.Context, req *ssh.Request) {
 		return
 	}
 	reply(req, true, nil)
-	c.go_("remote forward", func() {
+	c.spawn("remote forward", func() {
 		c.serveListener(ctx, ln, "forwarded-streamlocal@openssh.com", func(net.Conn) []byte {
 			return ssh.Marshal(unixForwardedChannel{Path: f.Path})
 		})
@@ -209,7 +209,7 @@ func (c *connection) serveListener(ctx context.Context, ln net.Listener, channel
 			conn.Close()
 			continue
 		}
-		c.go_(channelType, func() {
+		c.spawn(channelType, func() {
 			defer c.give(&c.forwards)
 			defer conn.Close()
 			ch, reqs, err := c.conn.OpenChannel(channelType, describe(conn))

@@ -45,7 +45,7 @@ func (c *connection) serveSession(nc ssh.NewChannel) {
 		reply(req, ok, nil)
 		if ok && after != nil {
 			// The answer comes first: a client may not expect output before it.
-			c.go_("session", after)
+			c.spawn("session", after)
 		}
 	}
 }

@@ -174,8 +174,8 @@ func (s *Server) serveConn(ctx context.Context, netConn net.Conn) {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	c := &connection{server: s, conn: conn, listeners: map[string]net.Listener{}}
-	c.go_("keepalive", func() { c.keepalive(ctx) })
-	c.go_("requests", func() { c.serveRequests(ctx, reqs) })
+	c.spawn("keepalive", func() { c.keepalive(ctx) })
+	c.spawn("requests", func() { c.serveRequests(ctx, reqs) })
 	c.serveChannels(ctx, chans)
 	cancel()
 	c.closeListeners()
@@ -208,8 +208,8 @@ type connection struct {
 	listeners map[string]net.Listener // remote forwards by the address that was asked for
 }
 
-// go_ runs a part of the connection's service, which the connection's end waits for.
-func (c *connection) go_(what string, f func()) {
+// spawn runs a part of the connection's service, which the connection's end waits for.
+func (c *connection) spawn(what string, f func()) {
 	c.wg.Go(func() { c.server.guard(what, f) })
 }
 
@@ -246,7 +246,7 @@ func (c *connection) open(nc ssh.NewChannel, n *int, limit int, serve func()) {
 		_ = nc.Reject(ssh.ResourceShortage, fmt.Sprintf("at most %d at once", limit))
 		return
 	}
-	c.go_(nc.ChannelType(), func() {
+	c.spawn(nc.ChannelType(), func() {
 		defer c.give(n)
 		serve()
 	})
