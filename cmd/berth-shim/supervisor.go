@@ -18,6 +18,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
+	"golang.org/x/sys/unix"
 
 	"github.com/getberth/berth/engine/logs"
 	"github.com/getberth/berth/engine/runtime/shim"
@@ -72,6 +73,10 @@ func run(bundle string) error {
 func inherited() (*net.UnixListener, net.Conn, error) {
 	file := os.NewFile(shim.ListenerFD, "listener")
 	defer file.Close()
+	// Listening anew makes us, instead of the engine, the peer that SO_PEERCRED tells clients.
+	if err := unix.Listen(shim.ListenerFD, unix.SOMAXCONN); err != nil {
+		return nil, nil, fmt.Errorf("taking over the listener: %w", err)
+	}
 	l, err := net.FileListener(file)
 	if err != nil {
 		return nil, nil, fmt.Errorf("taking over the listener: %w", err)

@@ -140,7 +140,7 @@ func waitAll(ctx context.Context, processes []unix.PollFd) error {
 		deadline, _ := ctx.Deadline()
 		left := min(time.Until(deadline), 500*time.Millisecond) // poll(2) does not see ctx
 		if left <= 0 || ctx.Err() != nil {
-			return context.Cause(ctx)
+			return context.DeadlineExceeded
 		}
 		one := processes[:1]
 		n, err := unix.Poll(one, int(left.Milliseconds())+1)
@@ -148,7 +148,6 @@ func waitAll(ctx context.Context, processes []unix.PollFd) error {
 			return fmt.Errorf("poll: %w", err)
 		}
 		if n > 0 {
-			unix.Close(int(one[0].Fd))
 			processes = processes[1:]
 		}
 	}
