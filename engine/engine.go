@@ -23,6 +23,7 @@ import (
 	"github.com/getberth/berth/engine/events"
 	img "github.com/getberth/berth/engine/image"
 	"github.com/getberth/berth/engine/network"
+	"github.com/getberth/berth/engine/runtime"
 	"github.com/getberth/berth/engine/volume"
 )
 
@@ -95,7 +96,7 @@ type engine struct {
 	images     *img.Service
 	volumes    *volume.Service
 	networks   *network.Service
-	runtime    *supervision
+	runtime    *runtime.Service
 	containers *ctr.Service
 	host       host
 	ports      *portsWriter // nil without a channel
@@ -222,6 +223,11 @@ func addresses(texts []string) (all []netip.Addr, err error) {
 		all = append(all, a)
 	}
 	return all, nil
+}
+
+func (e *engine) openRuntime(context.Context) (err error) {
+	e.runtime, err = runtime.New(runtime.Config{ExecRoot: e.cfg.ExecRoot})
+	return err
 }
 
 func (e *engine) openContainers(ctx context.Context) (err error) {

@@ -80,7 +80,7 @@ func (w *portsWriter) write(ctx context.Context, ports []config.Port) error {
 		return err
 	}
 	_ = w.file.SetWriteDeadline(time.Now().Add(writePatience)) // not all files have deadlines
-	if ctx.Err() != nil { // looked at after the deadline is set, which the end of ctx brings forward
+	if ctx.Err() != nil {                                      // looked at after the deadline is set, which the end of ctx brings forward
 		return ctx.Err()
 	}
 	_, err = w.file.Write(append(line, '\n'))
