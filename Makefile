@@ -1,0 +1,81 @@
+# Two commands: `make demo` shows the main job, `make test` passes every test. `make help` lists the rest.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+GO := go
+export GOFLAGS := -buildvcs=false -trimpath
+SHIM := engine/runtime/embedded/berth-shim
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## install what is missing to build, run and test (apt; root or sudo)
+	@test/setup
+
+.PHONY: build
+build: setup bin/berth bin/berthd ## build berth and berthd into bin/
+
+# Go decides what is stale: the recipes always run and are quick when nothing has changed.
+.PHONY: bin/berth bin/berthd bin/guest-initrd bin/registry $(SHIM)
+bin/berth:
+	@CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $@ ./cmd/berth
+
+$(SHIM):
+	@CGO_ENABLED=1 $(GO) build -tags 'netgo osusergo seccomp' -ldflags '-s -w -linkmode external -extldflags -static' -o $@ ./cmd/berth-shim
+
+bin/berthd: $(SHIM)
+	@CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $@ ./cmd/berthd
+
+bin/guest-initrd:
+	@CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $@ ./guest/initrd
+
+bin/registry:
+	@CGO_ENABLED=0 $(GO) build -o $@ ./test/images/cmd/registry
+
+.PHONY: guest
+guest: build bin/guest-initrd ## make the light VM's image in bin/guest
+	@$(GO) run ./guest/image -berthd bin/berthd -initrd bin/guest-initrd -out bin/guest
+
+.PHONY: clients
+clients: setup ## build the stock docker client into bin/clients when the machine has none
+	@test/clients/build
+
+.PHONY: demo
+demo: guest clients bin/registry ## from nothing to containers in a light VM; leaves the machine "dev" running
+	@test/demo
+
+.PHONY: test
+test: guest clients ## run every test: units, scenarios, the engine on this host, a real VM
+	@test/setup test
+	@PATH="$(CURDIR)/bin/clients:$$PATH" $(GO) test -count=1 -timeout 40m ./...
+
+.PHONY: bench
+bench: guest clients bin/registry ## run the benchmarks with their peers; print ratios of medians
+	@PATH="$(CURDIR)/bin/clients:$$PATH" test/bench/run
+
+.PHONY: cross
+cross: ## build and vet berth for every platform
+	@for p in $(PLATFORMS); do \
+	  echo "berth for $$p"; \
+	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/berth; \
+	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./cmd/berth ./machine ./drivers/... ./sshutil ./provision ./certs ./hostdb ./engine/config ./guest/seed; \
+	done
+
+.PHONY: fmt
+fmt: ## format the code
+	@gofmt -w $$(git ls-files '*.go')
+
+.PHONY: lint
+lint: $(SHIM) ## check formatting and vet
+	@test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)"
+	@$(GO) vet ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	@rm -rf bin $(SHIM)
