@@ -182,13 +182,16 @@ func parseReverse(name string) (netip.Addr, bool) {
 	if !ok || len(v6) != 63 { // 32 digits and the dots between them
 		return netip.Addr{}, false
 	}
-	var b strings.Builder
+	var text strings.Builder
 	for i := 62; i >= 0; i -= 2 {
-		b.WriteByte(v6[i])
+		if i > 0 && v6[i-1] != '.' {
+			return netip.Addr{}, false
+		}
+		text.WriteByte(v6[i])
 		if i%8 == 0 && i > 0 {
-			b.WriteByte(':')
+			text.WriteByte(':')
 		}
 	}
-	a, err := netip.ParseAddr(b.String())
+	a, err := netip.ParseAddr(text.String())
 	return a, err == nil && a.Is6() && a.Zone() == ""
 }
