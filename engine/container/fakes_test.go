@@ -3,8 +3,10 @@
 package container
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -209,6 +211,7 @@ type fakeRuntime struct {
 	autoExit  *int        // processes end with this code as soon as they start
 	signals   []int
 	execCode  int
+	stdin     bytes.Buffer // what attached clients sent
 }
 
 func newFakeRuntime() *fakeRuntime {
@@ -255,11 +258,27 @@ func (f *fakeRuntime) Attach(ctx context.Context, id string, s shim.Streams, att
 	f.attached = append(f.attached, string(p.state.Status))
 	f.mu.Unlock()
 	close(attached)
+	if s.Stdin != nil {
+		go f.readStdin(s.Stdin)
+	}
 	select {
 	case <-p.ended:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+func (f *fakeRuntime) readStdin(r io.Reader) {
+	buf := make([]byte, 16)
+	for {
+		n, err := r.Read(buf)
+		f.mu.Lock()
+		f.stdin.Write(buf[:n])
+		f.mu.Unlock()
+		if err != nil {
+			return
+		}
 	}
 }
 
