@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -49,37 +50,56 @@ func (s *Service) end(ctx context.Context, bundle string) error {
 		return err
 	}
 	defer l.Close()
+	peer, err := peerOf(l)
+	if err != nil {
+		return err
+	}
+	defer peer.Close()
 	_, err = l.ask(short, shim.Request{Op: shim.OpEnd})
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case short.Err() != nil:
-		return killPeer(l)
+		return killProcess(peer)
 	case errors.Is(err, errGone):
 		return nil
 	}
 	return err
 }
 
-// killPeer kills the process at the other end of a connection.
-func killPeer(l *link) error {
-	conn, ok := l.Conn.(interface{ File() (*os.File, error) })
-	if !ok {
-		return errors.New("not a socket")
-	}
-	f, err := conn.File()
+// peerOf opens the supervisor at the other end of a connection as a pidfd.
+func peerOf(l *link) (*os.File, error) {
+	raw, err := l.Conn.(*net.UnixConn).SyscallConn()
 	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	controlErr := raw.Control(func(socket uintptr) {
+		var peer *unix.Ucred
+		if peer, err = unix.GetsockoptUcred(int(socket), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			fd, err = unix.PidfdOpen(int(peer.Pid), unix.PIDFD_NONBLOCK)
+		}
+	})
+	if err := errors.Join(controlErr, err); err != nil {
+		return nil, fmt.Errorf("finding the supervisor: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "pidfd"), nil
+}
+
+// killProcess kills a process and waits for its end.
+func killProcess(pidfd *os.File) error {
+	raw, err := pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	controlErr := raw.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
+	if err := errors.Join(controlErr, err); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("killing the supervisor: %w", err)
 	}
-	defer f.Close()
-	peer, err := unix.GetsockoptUcred(int(f.Fd()), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err == nil && peer.Pid > 0 {
-		err = unix.Kill(int(peer.Pid), unix.SIGKILL)
-	}
-	if err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("killing the supervisor: %w", err)
-	}
-	return nil
+	return raw.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+	})
 }
 
 // clear kills what still runs and removes the cgroup and the bundle.
