@@ -113,7 +113,7 @@ func overlayDirs(m mount.Mount) (upper string, lower []string) {
 }
 
 // syncLayers writes unpacked layers to the disk. It precedes the record that makes them an image, so that such a layer never
-// has to be unpacked again; see forgetUnsynced for the others.
+// has to be unpacked again; see forgetUnfinished for the others.
 func (s *Service) syncLayers() error {
 	s.syncing.Lock()
 	defer s.syncing.Unlock()

@@ -166,31 +166,33 @@ func (s *Service) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.forgetUnsynced(ctx); err != nil {
+	if err := s.forgetUnfinished(ctx); err != nil {
 		return err
 	}
 	return s.unmountStale()
 }
 
-// forgetUnsynced drops, after a reboot, the unpacked layers of pulls that were cut off: what a power cut has left of them is
-// unknown. Their downloads are verified when they are used.
-func (s *Service) forgetUnsynced(ctx context.Context) error {
+// forgetUnfinished drops the half unpacked layers of pulls that were cut off, and after a reboot all that they have unpacked:
+// what a power cut has left of it is unknown. Downloads stay: they are verified when they are used.
+func (s *Service) forgetUnfinished(ctx context.Context) error {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return err
 	}
 	file := filepath.Join(s.cfg.Root, "boot-id")
-	if last, err := os.ReadFile(file); err == nil && bytes.Equal(last, boot) {
-		return nil
-	}
+	last, err := os.ReadFile(file)
+	rebooted := err != nil || !bytes.Equal(last, boot)
 	pulls, err := s.leases.List(ctx)
 	if err != nil {
 		return err
 	}
 	for _, l := range pulls {
-		if err := s.unleaseLayers(ctx, l); err != nil {
+		if err := s.unleaseLayers(ctx, l, rebooted); err != nil {
 			return err
 		}
+	}
+	if !rebooted {
+		return nil
 	}
 	if _, err := s.db.GarbageCollect(ctx); err != nil {
 		return err
@@ -198,13 +200,13 @@ func (s *Service) forgetUnsynced(ctx context.Context) error {
 	return renameio.WriteFile(file, boot, 0o600)
 }
 
-func (s *Service) unleaseLayers(ctx context.Context, l leases.Lease) error {
+func (s *Service) unleaseLayers(ctx context.Context, l leases.Lease, finished bool) error {
 	all, err := s.leases.ListResources(ctx, l)
 	if err != nil {
 		return err
 	}
 	for _, r := range all {
-		if !strings.HasPrefix(r.Type, "snapshots/") {
+		if !strings.HasPrefix(r.Type, "snapshots/") || !finished && !strings.HasPrefix(r.ID, unpackPrefix) {
 			continue
 		}
 		if err := s.leases.DeleteResource(ctx, l, r); err != nil {

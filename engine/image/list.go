@@ -184,9 +184,9 @@ func (s *Service) createdAt(ctx context.Context, ref string) (time.Time, error) 
 }
 
 func (s *Service) summary(ctx context.Context, g *group, withManifests bool) (image.Summary, error) {
-	target := g.target
+	target, users := g.target, s.inUse(g.id())
 	sum := image.Summary{
-		ID: g.id(), Containers: int64(len(s.inUse(g.id()))), Labels: g.config.Config.Labels, Descriptor: &target, SharedSize: -1,
+		ID: g.id(), Containers: int64(len(users)), Labels: g.config.Config.Labels, Descriptor: &target, SharedSize: -1,
 	}
 	if g.config.Created != nil {
 		sum.Created = g.created().Unix()
@@ -195,7 +195,7 @@ func (s *Service) summary(ctx context.Context, g *group, withManifests bool) (im
 		sum.Labels = map[string]string{}
 	}
 	sum.RepoTags, sum.RepoDigests = names(g.records)
-	manifests, size, err := s.describe(ctx, g.target)
+	manifests, size, err := s.describe(ctx, g.target, users)
 	if err != nil {
 		return sum, err
 	}
@@ -227,7 +227,7 @@ func names(records []images.Image) (tags, digests []string) {
 }
 
 // describe lists what an image or index consists of, here or not, and what all of it takes: blobs and unpacked layers.
-func (s *Service) describe(ctx context.Context, target ocispec.Descriptor) ([]image.ManifestSummary, int64, error) {
+func (s *Service) describe(ctx context.Context, target ocispec.Descriptor, users []User) ([]image.ManifestSummary, int64, error) {
 	descs := []ocispec.Descriptor{target}
 	var total int64
 	if isIndex(target) {
@@ -243,6 +243,11 @@ func (s *Service) describe(ctx context.Context, target ocispec.Descriptor) ([]im
 		sum, err := s.describeManifest(ctx, target, d, counted)
 		if err != nil {
 			return nil, 0, err
+		}
+		if sum.ImageData != nil {
+			for _, u := range users {
+				sum.ImageData.Containers = append(sum.ImageData.Containers, u.ID)
+			}
 		}
 		total += sum.Size.Total
 		all = append(all, sum)
@@ -284,9 +289,6 @@ func (s *Service) describeManifest(ctx context.Context, target, d ocispec.Descri
 		props.Size.Unpacked = unpacked
 	} else if !errdefs.IsNotFound(err) {
 		return sum, err
-	}
-	for _, u := range s.inUse(target.Digest.String()) {
-		props.Containers = append(props.Containers, u.ID)
 	}
 	sum.ImageData = props
 	sum.Size.Total = sum.Size.Content + props.Size.Unpacked

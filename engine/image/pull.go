@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -315,7 +316,8 @@ func (s *Service) settleLease(ctx context.Context, id string, cause error) {
 }
 
 func resumable(err error) bool {
-	return !errdefs.IsInvalidArgument(err) && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) && !remote.IsDenied(err)
+	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return !full && !errdefs.IsInvalidArgument(err) && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) && !remote.IsDenied(err)
 }
 
 // pullError words an error as Docker does, for clients match on the text.

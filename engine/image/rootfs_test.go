@@ -4,6 +4,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -92,6 +93,31 @@ func TestChangesAndCommit(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkCommitted(t, s, id)
+	})
+}
+
+// TestRenamedFolderIsCommitted moves a folder of the image, as mv(1) does.
+func TestRenamedFolderIsCommitted(t *testing.T) {
+	drivers(t, func(t *testing.T, s *Service) {
+		root := mounted(t, s, "c1", "base:v1")
+		if err := os.Rename(filepath.Join(root, "dir"), filepath.Join(root, "moved")); err != nil {
+			if !errors.Is(err, unix.EXDEV) {
+				t.Fatal(err)
+			}
+			if err := os.CopyFS(filepath.Join(root, "moved"), os.DirFS(filepath.Join(root, "dir"))); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.RemoveAll(filepath.Join(root, "dir")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		id, err := s.CommitRootFS(t.Context(), "c1", "", emptyConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tree(t, mounted(t, s, "c2", id)); got != "etc etc/gone etc/old moved moved/inner untouched" {
+			t.Errorf("the committed image has %q", got)
+		}
 	})
 }
 

@@ -220,18 +220,34 @@ func (r *overlayRoots) view(ctx context.Context, m *manifest) ([]mount.Mount, er
 
 // set takes the folders out of the mount of a view: an overlay of several layers, or a bind of one.
 func (b *baseLayers) set(mounts []mount.Mount) {
-	b.options = []string{}
+	b.options = overlayOptions()
 	for _, m := range mounts {
 		if m.Type != "overlay" {
 			b.lower = []string{m.Source}
-			if _, err := os.Stat("/sys/module/overlay/parameters/index"); err == nil {
-				b.options = append(b.options, "index=off") // as the snapshotter does; else a lower folder must not move
-			}
 			continue
 		}
 		_, b.lower = overlayDirs(m)
-		b.options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "ro" || strings.HasPrefix(o, "lowerdir=") })
+		for _, o := range m.Options {
+			name, _, _ := strings.Cut(o, "=")
+			known := slices.ContainsFunc(b.options, func(have string) bool { return strings.HasPrefix(have, name+"=") })
+			if name != "ro" && name != "lowerdir" && !known {
+				b.options = append(b.options, o)
+			}
+		}
 	}
+}
+
+// overlayOptions turns off, where the kernel knows it, what would let an upper folder hold less than the changes: index and
+// metacopy refer to files below, redirect_dir to folders, so that a commit would lose what was renamed.
+func overlayOptions() []string {
+	options := []string{}
+	for _, o := range []string{"index=off", "metacopy=off", "redirect_dir=off"} {
+		name, _, _ := strings.Cut(o, "=")
+		if _, err := os.Stat("/sys/module/overlay/parameters/" + name); err == nil {
+			options = append(options, o)
+		}
+	}
+	return options
 }
 
 // makeLayer makes the folders of a container. Their record comes last: without it, they are deleted at the next start.

@@ -15,6 +15,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// unpackPrefix begins the keys of snapshots that are being filled.
+const unpackPrefix = "unpack"
+
 // unpackHooks connect unpacking with the download that it follows. Both may be unset.
 type unpackHooks struct {
 	ready func(ctx context.Context, layer int) error // waits until the layer's content is here
@@ -50,7 +53,7 @@ func (s *Service) unpackLayer(ctx context.Context, m *manifest, i int, parent, c
 	}
 	defer unlock()
 	layer := m.manifest.Layers[i]
-	key := s.op("unpack")
+	key := s.op(unpackPrefix)
 	mounts, err := s.layers.Prepare(ctx, key, parent, snapshots.WithLabels(map[string]string{
 		snapshots.LabelSnapshotRef: chain, // found to exist, it is put under the lease
 	}))
