@@ -12,6 +12,10 @@ const (
 	maxPause = 2 * time.Second
 )
 
+// firstTimeout is of the first attempts: while a machine boots, packets vanish without an answer, and an attempt that began then
+// only costs time. An emulated processor needs a second for a handshake.
+const firstTimeout = 4 * time.Second
+
 // Wait bounds the patience with answers that are final for a machine that runs, but may pass while a cloud image boots: sshd can
 // start before the host's keys or the authorized keys are in place. Zero means no patience.
 type Wait struct {
@@ -26,12 +30,17 @@ type Wait struct {
 func WaitReady(ctx context.Context, e Endpoint, w Wait) (*Client, error) {
 	var last Kind
 	since := time.Now() // when the present kind of error began
+	attempt := e
+	attempt.Timeout = min(firstTimeout, e.timeout())
 	for pause := minPause; ; pause = min(pause*3/2, maxPause) {
-		c, err := Dial(ctx, e)
+		c, err := Dial(ctx, attempt)
 		if err == nil {
 			return c, nil
 		}
 		kind := kindOf(err)
+		if kind == TimedOut {
+			attempt.Timeout = min(attempt.Timeout*2, e.timeout())
+		}
 		if kind != last {
 			last, since = kind, time.Now()
 			if w.Report != nil && ctx.Err() == nil {
