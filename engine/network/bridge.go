@@ -49,6 +49,7 @@ func (s *Service) buildBridge(n *bridgeNetwork) error {
 	// Ports published on 127.0.0.1 are routed to the bridge; the firewall drops what containers send to 127/8 themselves.
 	if err := setSysctl("1", "ipv4", "conf", n.rec.Bridge, "route_localnet"); err != nil {
 		s.noteSysctl(n, err)
+		s.noLoopback.Store(true)
 	}
 	if err := disableIPv6(n.rec.Bridge, true); err != nil {
 		s.noteSysctl(n, err)

@@ -45,7 +45,10 @@ func (s *Service) make(n *bridgeNetwork) error {
 	}
 	err := s.ensureBridge(n)
 	if err == nil && s.fw != nil {
-		err = s.fw.Update(func(r *firewall.Rules) { r.Bridges[n.rec.Bridge] = n.rules() })
+		err = s.fw.Update(func(r *firewall.Rules) {
+			r.Bridges[n.rec.Bridge] = n.rules()
+			r.NoLoopback = s.noLoopback.Load()
+		})
 	}
 	if err != nil {
 		return errors.Join(err, s.destroy(n))

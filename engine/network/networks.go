@@ -108,6 +108,7 @@ func (s *Service) networkPath(id string) string {
 
 // fillRules states what the networks need of the firewall. It needs Service.mu, or that nobody else knows the service yet.
 func (s *Service) fillRules(r *firewall.Rules) {
+	r.NoLoopback = s.noLoopback.Load()
 	for _, n := range s.networks {
 		if n.isBridge() {
 			r.Bridges[n.rec.Bridge] = n.rules()

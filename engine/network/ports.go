@@ -299,7 +299,7 @@ func (sb *sandbox) portMap() network.PortMap {
 func (s *Service) targets(sb *sandbox) map[firewall.Port]netip.AddrPort {
 	result := map[firewall.Port]netip.AddrPort{}
 	to := sb.gatewayAddr()
-	if !to.IsValid() {
+	if !to.IsValid() || s.noForward {
 		return result
 	}
 	for _, b := range sb.bindings {
@@ -336,7 +336,7 @@ func (s *Service) retarget(sb *sandbox) error {
 		return nil
 	}
 	to := sb.gatewayAddr()
-	carry := enabled(s.cfg.UserlandProxy) || s.fw == nil
+	carry := enabled(s.cfg.UserlandProxy) || s.fw == nil || s.noForward
 	for _, b := range sb.bindings {
 		if b.proxy != nil && carry && to.IsValid() {
 			b.proxy.SetTarget(netip.AddrPortFrom(to, b.ContainerPort))

@@ -8,7 +8,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/vishvananda/netlink"
@@ -58,6 +60,9 @@ type Service struct {
 	ports    portSet
 	done     chan struct{} // closed by Close
 	warnings []string      // set by Open, constant afterwards
+
+	noForward  bool        // the host does not forward packets: ports are left to the proxy
+	noLoopback atomic.Bool // a bridge could not be made to route 127/8: what is sent to it is left to the proxy
 
 	creating sync.Mutex // held while networks are created, so that no two get one name or subnet
 
@@ -114,7 +119,9 @@ func (s *Service) load(ctx context.Context) error {
 
 // raise brings what was loaded to the kernel.
 func (s *Service) raise(ctx context.Context) {
-	s.warn(ctx, enableForwarding())
+	err := enableForwarding()
+	s.noForward = err != nil
+	s.warn(ctx, err)
 	for _, n := range s.networks {
 		if n.isBridge() {
 			s.warn(ctx, s.ensureBridge(n))
@@ -122,7 +129,17 @@ func (s *Service) raise(ctx context.Context) {
 	}
 	if s.fw != nil {
 		s.warn(ctx, s.fw.Update(s.fillRules))
+		s.warn(ctx, s.checkDroppers())
 	}
+}
+
+func (s *Service) checkDroppers() error {
+	names, err := firewall.Droppers()
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	return fmt.Errorf("another firewall drops forwarded packets unless told otherwise (nftables: %s): containers reach other hosts "+
+		"only if it accepts what comes from and goes to their bridges", strings.Join(names, ", "))
 }
 
 // warn keeps what does not work for Warnings.

@@ -29,6 +29,7 @@ const (
 //	                    ip daddr 127.0.0.0/8 return
 //	                    fib daddr type local jump published }
 //	chain output      { type nat hook output priority dstnat
+//	                    ip daddr 127.0.0.0/8 return # if noLoopback
 //	                    fib daddr type local jump published }
 //	chain published   { dnat ip to meta l4proto . ip daddr . th dport map @publish_one
 //	                    dnat ip to meta l4proto . th dport map @publish }
@@ -45,7 +46,7 @@ const (
 //	                    ct status dnat accept
 //	                    iifname . oifname @same accept
 //	                    drop }
-func addChains(c *nftables.Conn, t *nftables.Table) {
+func addChains(c *nftables.Conn, t *nftables.Table, noLoopback bool) {
 	r := ruler{c: c, t: t}
 
 	// The bridges route 127/8 (route_localnet), for ports published on it: containers must not use that.
@@ -62,6 +63,9 @@ func addChains(c *nftables.Conn, t *nftables.Table) {
 	r.rule(prerouting, loopback(ipDst), verdict(expr.VerdictReturn, ""))
 	r.rule(prerouting, toLocal(), verdict(expr.VerdictJump, published.Name))
 	output := r.base("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
+	if noLoopback {
+		r.rule(output, loopback(ipDst), verdict(expr.VerdictReturn, ""))
+	}
 	r.rule(output, toLocal(), verdict(expr.VerdictJump, published.Name))
 
 	masquerade := exprs{&expr.Masq{}}

@@ -30,7 +30,7 @@ func (f *Firewall) Update(change func(*Rules)) error {
 	defer f.mu.Unlock()
 	next := f.rules.clone()
 	change(&next)
-	if !f.known || amend(f.rules, next) != nil {
+	if !f.known || next.NoLoopback != f.rules.NoLoopback || amend(f.rules, next) != nil {
 		f.known = false
 		if err := rebuild(next); err != nil {
 			return err
@@ -98,8 +98,31 @@ func rebuild(want Rules) error {
 			return err
 		}
 	}
-	addChains(c, t)
+	addChains(c, t, want.NoLoopback)
 	return wrap(c.Flush())
+}
+
+// Droppers names the chains of other tables that drop, by their policy, what nobody accepts of forwarded packets. What this
+// table accepts, they may still drop. Those of iptables' old interface are not seen.
+func Droppers() ([]string, error) {
+	c, err := nftables.New()
+	if err != nil {
+		return nil, err
+	}
+	chains, err := c.ListChains()
+	if err != nil {
+		return nil, wrap(err)
+	}
+	var names []string
+	for _, ch := range chains {
+		forward := ch.Hooknum != nil && *ch.Hooknum == *nftables.ChainHookForward
+		drops := ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop
+		ip := ch.Table.Family == nftables.TableFamilyIPv4 || ch.Table.Family == nftables.TableFamilyINet
+		if forward && drops && ip && ch.Table.Name != TableName {
+			names = append(names, ch.Table.Name+" "+ch.Name)
+		}
+	}
+	return names, nil
 }
 
 func table() *nftables.Table {

@@ -23,6 +23,8 @@ type Rules struct {
 	Bridges map[string]Bridge // by the bridge's interface name
 	Ports   map[Port]netip.AddrPort
 	Guarded map[uint16]struct{} // TCP ports of this host that bridges must not reach
+	// NoLoopback leaves to the proxy what this host sends to its loopback: bridges do not route 127/8 (route_localnet).
+	NoLoopback bool
 }
 
 // Bridge is a network's interface and what its containers may.
@@ -41,7 +43,8 @@ type Port struct {
 }
 
 func (r Rules) clone() Rules {
-	return Rules{Bridges: cloneMap(r.Bridges), Ports: cloneMap(r.Ports), Guarded: cloneMap(r.Guarded)}
+	r.Bridges, r.Ports, r.Guarded = cloneMap(r.Bridges), cloneMap(r.Ports), cloneMap(r.Guarded)
+	return r
 }
 
 func cloneMap[K comparable, V any](m map[K]V) map[K]V {
