@@ -183,7 +183,7 @@ func (s *Service) validateSecurity(hc *container.HostConfig) error {
 	if _, err := oci.ParseSecurity(hc.SecurityOpt, s.host); err != nil {
 		return invalid("%v", err)
 	}
-	if _, err := oci.Capabilities(hc.CapAdd, hc.CapDrop, hc.Privileged, s.host.LastCap); err != nil {
+	if _, err := oci.Capabilities(hc.CapAdd, hc.CapDrop, hc.Privileged, s.host.Caps); err != nil {
 		return invalid("invalid CapAdd or CapDrop: %v", err)
 	}
 	if hc.OomScoreAdj < -1000 || hc.OomScoreAdj > 1000 {

@@ -38,13 +38,9 @@ func (s *Service) Wait(ctx context.Context, ref string, condition container.Wait
 	return w.result, nil
 }
 
-func waitResult(state *State) WaitResult {
-	r := WaitResult{Code: state.ExitCode}
-	if state.Error != "" {
-		r.Err = system("%s", state.Error)
-	}
-	return r
-}
+// waitResult has no error, even for a container that could not be started: who started it has been told, and clients print
+// errors of a wait on top.
+func waitResult(state *State) WaitResult { return WaitResult{Code: state.ExitCode} }
 
 func (c *instance) forget(w *waiter) {
 	c.mu.Lock()

@@ -33,44 +33,55 @@ func defaultCapabilities() []string {
 
 const allName = "ALL"
 
-// Capabilities applies add and drop to the default set. lastCap is the highest that the kernel knows.
-func Capabilities(add, drop []string, privileged bool, lastCap int) ([]string, error) {
-	known := allCapabilities()
-	known = known[:min(lastCap+1, len(known))]
-	adds, err := normalizeCaps(add, known)
+// Capabilities applies add and drop to the default set. available is what the engine itself has, one bit each: more it cannot
+// give, and to ask for more is an error.
+func Capabilities(add, drop []string, privileged bool, available uint64) ([]string, error) {
+	adds, err := normalizeCaps(add)
 	if err != nil {
 		return nil, err
 	}
-	drops, err := normalizeCaps(drop, known)
+	drops, err := normalizeCaps(drop)
 	if err != nil {
 		return nil, err
+	}
+	all := withBits(available)
+	for _, c := range adds {
+		if c != allName && !slices.Contains(all, c) {
+			return nil, fmt.Errorf("capability not supported by your kernel or not available in the current environment: %q", c)
+		}
 	}
 	if privileged {
-		return known, nil
+		return all, nil
 	}
 	base := defaultCapabilities()
 	switch {
 	case slices.Contains(adds, allName):
-		base = known
+		base = all
 	case slices.Contains(drops, allName):
 		base = nil
 	}
 	var caps []string
-	for _, c := range base {
-		if !slices.Contains(drops, c) {
-			caps = append(caps, c)
-		}
-	}
-	for _, c := range adds {
-		if c != allName && !slices.Contains(caps, c) {
+	for _, c := range slices.Concat(base, adds) {
+		if !slices.Contains(caps, c) && slices.Contains(all, c) && (!slices.Contains(drops, c) || slices.Contains(adds, c)) {
 			caps = append(caps, c)
 		}
 	}
 	return caps, nil
 }
 
+func withBits(mask uint64) []string {
+	var list []string
+	for i, c := range allCapabilities() {
+		if mask&(1<<i) != 0 {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
 // normalizeCaps writes each name as the kernel's headers do.
-func normalizeCaps(names, known []string) ([]string, error) {
+func normalizeCaps(names []string) ([]string, error) {
+	known := allCapabilities()
 	var list []string
 	for _, name := range names {
 		c := strings.ToUpper(strings.TrimSpace(name))
@@ -90,7 +101,7 @@ func normalizeCaps(names, known []string) ([]string, error) {
 
 // NormalizedCaps is the form in which inspect shows capabilities; names that are not known stay as they are.
 func NormalizedCaps(names []string) []string {
-	list, err := normalizeCaps(names, allCapabilities())
+	list, err := normalizeCaps(names)
 	if err != nil {
 		return names
 	}
@@ -101,13 +112,18 @@ func NormalizedCaps(names []string) []string {
 	return slices.Compact(list)
 }
 
-// LastCap asks the kernel for its highest capability.
-func LastCap() int {
-	data, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
-	if err == nil {
-		if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
-			return n
+// OwnCapabilities are those of this process, one bit each; all when the kernel does not tell.
+func OwnCapabilities() uint64 {
+	data, _ := os.ReadFile("/proc/self/status")
+	mask := ^uint64(0)
+	for line := range strings.Lines(string(data)) {
+		name, value, _ := strings.Cut(line, ":")
+		if name != "CapPrm" && name != "CapBnd" {
+			continue
+		}
+		if n, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64); err == nil {
+			mask &= n
 		}
 	}
-	return len(allCapabilities()) - 1
+	return mask
 }

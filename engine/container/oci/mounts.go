@@ -67,9 +67,11 @@ func systemMounts(in Input, sec Security) []specs.Mount {
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup",
 			Options: []string{cgroupAccess, "nosuid", "noexec", "nodev"}},
 	}
-	if in.HostConfig.IpcMode.IsHost() {
+	switch {
+	case in.HostConfig.IpcMode.IsHost() && exists("/dev/mqueue"):
 		list = append(list, bind("/dev/mqueue", "/dev/mqueue"))
-	} else {
+	case in.HostConfig.IpcMode.IsHost(): // nor has the host one
+	default:
 		list = append(list, specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue",
 			Options: []string{"nosuid", "noexec", "nodev"}})
 	}
@@ -80,7 +82,7 @@ func shm(in Input) []specs.Mount {
 	switch {
 	case in.HostConfig.IpcMode.IsNone():
 		return nil
-	case in.HostConfig.IpcMode.IsHost():
+	case in.HostConfig.IpcMode.IsHost() && exists("/dev/shm"):
 		return []specs.Mount{bind("/dev/shm", "/dev/shm")}
 	case in.ShmPath != "":
 		return []specs.Mount{bind(in.ShmPath, "/dev/shm")}

@@ -38,10 +38,10 @@ type Input struct {
 
 // Host is what the kernel under the container can do.
 type Host struct {
-	LastCap  int  // number of the highest capability
-	AppArmor bool // enabled
-	SELinux  bool // enabled
-	Seccomp  bool // filters are supported
+	Caps     uint64 // the engine's capabilities, one bit each
+	AppArmor bool   // enabled
+	SELinux  bool   // enabled
+	Seccomp  bool   // filters are supported
 }
 
 // Build makes the specification.
@@ -50,7 +50,7 @@ func Build(in Input) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	caps, err := Capabilities(in.HostConfig.CapAdd, in.HostConfig.CapDrop, in.HostConfig.Privileged, in.Host.LastCap)
+	caps, err := Capabilities(in.HostConfig.CapAdd, in.HostConfig.CapDrop, in.HostConfig.Privileged, in.Host.Caps)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +178,7 @@ func ExecProcess(hc *container.HostConfig, host Host, defaults []*container.Ulim
 	if err != nil {
 		return nil, err
 	}
-	caps, err := Capabilities(hc.CapAdd, hc.CapDrop, hc.Privileged || privileged, host.LastCap)
+	caps, err := Capabilities(hc.CapAdd, hc.CapDrop, hc.Privileged || privileged, host.Caps)
 	if err != nil {
 		return nil, err
 	}

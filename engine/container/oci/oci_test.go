@@ -19,7 +19,7 @@ func build(t *testing.T, change func(*Input)) *specs.Spec {
 	t.Helper()
 	in := Input{
 		ID: "id", RootFS: "/root", Args: []string{"sh"}, HostConfig: &container.HostConfig{IpcMode: "private", CgroupnsMode: "private"},
-		Host: Host{LastCap: 40, Seccomp: true}, Namespaces: Namespaces{Network: "/netns"},
+		Host: Host{Caps: 1<<41 - 1, Seccomp: true}, Namespaces: Namespaces{Network: "/netns"},
 	}
 	if change != nil {
 		change(&in)
@@ -110,7 +110,7 @@ func TestCapabilities(t *testing.T) {
 		"drop all, add one": {[]string{"chown"}, []string{"ALL"}, []string{"CAP_CHOWN"}, nil, 1},
 		"add all, drop one": {[]string{"all"}, []string{"sys_admin"}, []string{"CAP_BPF"}, []string{"CAP_SYS_ADMIN"}, 40},
 	} {
-		got, err := Capabilities(c.add, c.drop, false, 40)
+		got, err := Capabilities(c.add, c.drop, false, 1<<41-1)
 		if err != nil || len(got) != c.n {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
@@ -125,7 +125,17 @@ func TestCapabilities(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Capabilities([]string{"FLY"}, nil, false, 40); err == nil || err.Error() != `unknown capability: "FLY"` {
+	few := uint64(1<<0 | 1<<5) // CHOWN, KILL
+	if got, err := Capabilities(nil, nil, true, few); err != nil || len(got) != 2 {
+		t.Errorf("privileged with few: %v, %v", got, err)
+	}
+	if got, err := Capabilities(nil, []string{"kill"}, false, few); err != nil || len(got) != 1 {
+		t.Errorf("the default with few: %v, %v", got, err)
+	}
+	if _, err := Capabilities([]string{"bpf"}, nil, false, few); err == nil {
+		t.Error("what the engine does not have is given")
+	}
+	if _, err := Capabilities([]string{"FLY"}, nil, false, 1<<41-1); err == nil || err.Error() != `unknown capability: "FLY"` {
 		t.Errorf("an unknown one: %v", err)
 	}
 }

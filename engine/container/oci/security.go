@@ -116,7 +116,7 @@ func seccompProfile(spec *specs.Spec, sec Security, privileged bool, host Host) 
 // DetectHost asks the kernel what it has.
 func DetectHost() Host {
 	return Host{
-		LastCap:  LastCap(),
+		Caps:     OwnCapabilities(),
 		AppArmor: fileStarts("/sys/module/apparmor/parameters/enabled", "Y") && exists("/sys/kernel/security/apparmor"),
 		SELinux:  exists("/sys/fs/selinux/enforce"),
 		Seccomp:  exists("/proc/sys/kernel/seccomp/actions_avail"),
