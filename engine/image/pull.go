@@ -108,7 +108,7 @@ func (p *pull) run(ctx context.Context, key string) error {
 	newer, err := p.fetchImage(leased, target)
 	if err != nil {
 		p.s.settleLease(ctx, key, err)
-		return pullError(p.ref, err)
+		return contentError(p.ref, err)
 	}
 	p.s.endLease(ctx, key)
 	p.s.garbage.kick()
@@ -342,6 +342,15 @@ func pullError(ref reference.Named, err error) error {
 		return &fault{kind: kindOf(err), cause: fmt.Errorf("pulling %s: error from registry: %s", reference.FamiliarString(ref), reason)}
 	}
 	return &fault{kind: kindOf(err), cause: fmt.Errorf("pulling %s: %w", reference.FamiliarString(ref), err)}
+}
+
+// contentError words an error past the first answer of the registry: what is missing then is not the image.
+func contentError(ref reference.Named, err error) error {
+	var own *fault
+	if errdefs.IsNotFound(err) && !errors.As(err, &own) {
+		return &fault{kind: errdefs.ErrNotFound, cause: fmt.Errorf("pulling %s: %w", reference.FamiliarString(ref), err)}
+	}
+	return pullError(ref, err)
 }
 
 // kindOf is the kind of an error, unless containerd's kind would make a wrong status of HTTP.

@@ -81,6 +81,11 @@ func TestChangesAndCommit(t *testing.T) {
 				t.Errorf("the changes %q lack %q", got, want)
 			}
 		}
+		for _, given := range []string{"A /.dockerenv", "A /dev", "A /etc/hosts"} {
+			if slices.Contains(got, given) {
+				t.Errorf("the changes %q have %q, which is the engine's", got, given)
+			}
+		}
 		if slices.Contains(got, "A /untouched") || slices.Contains(got, "C /untouched") {
 			t.Errorf("the changes %q have what was not changed", got)
 		}
@@ -94,6 +99,27 @@ func TestChangesAndCommit(t *testing.T) {
 		}
 		checkCommitted(t, s, id)
 	})
+}
+
+// TestMountPoints checks that what the engine adds to an image never leaves it.
+func TestMountPoints(t *testing.T) {
+	outside := t.TempDir()
+	img, err := images.Build(v1.Config{}, images.Layer{Files: []images.File{{Name: "etc", Link: outside}, {Name: "proc", Body: "a file"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, nil)
+	load(t, s, "odd:v1", img)
+	root := mounted(t, s, "c1", "odd:v1")
+	if _, err := os.Stat(filepath.Join(root, ".dockerenv")); err != nil {
+		t.Error(err)
+	}
+	if got := tree(t, outside); got != "" {
+		t.Errorf("in a folder of the host there is now %q", got)
+	}
+	if raw, err := os.ReadFile(filepath.Join(root, "proc")); err != nil || string(raw) != "a file" {
+		t.Errorf("what the image has was replaced: %q, %v", raw, err)
+	}
 }
 
 // TestRenamedFolderIsCommitted moves a folder of the image, as mv(1) does.
@@ -115,7 +141,7 @@ func TestRenamedFolderIsCommitted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := tree(t, mounted(t, s, "c2", id)); got != "etc etc/gone etc/old moved moved/inner untouched" {
+		if got := tree(t, mounted(t, s, "c2", id)); got != "etc/gone etc/old moved moved/inner untouched" {
 			t.Errorf("the committed image has %q", got)
 		}
 	})
@@ -132,7 +158,7 @@ func checkCommitted(t *testing.T, s *Service, id string) {
 		t.Errorf("history %+v, %v", history, err)
 	}
 	root := mounted(t, s, "c2", id)
-	if got := tree(t, root); got != "etc etc/added etc/link etc/old fifo made untouched" {
+	if got := tree(t, root); got != "etc/added etc/link etc/old fifo made untouched" {
 		t.Errorf("the committed image has %q", got)
 	}
 	if raw, err := os.ReadFile(filepath.Join(root, "etc/old")); err != nil || string(raw) != "new" {

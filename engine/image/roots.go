@@ -49,7 +49,10 @@ func (s *Service) openRoots(ctx context.Context) error {
 		s.roots = &snapshotRoots{s.layers, func() { s.garbage.kick() }}
 		return nil
 	}
-	r := &overlayRoots{layers: s.layers, dir: filepath.Join(s.cfg.Root, "containers"), bases: map[digest.Digest]*baseLayers{}}
+	r := &overlayRoots{
+		layers: s.layers, dir: filepath.Join(s.cfg.Root, "containers"), withMount: s.withMount,
+		bases: map[digest.Digest]*baseLayers{},
+	}
 	s.roots = r
 	return r.open(ctx)
 }
@@ -100,9 +103,10 @@ func (r *snapshotRoots) close() {}
 // each image that has had a container. Against a snapshot for each container that saves a run two thirds of its writes to the
 // disk, and the collection of garbage after it.
 type overlayRoots struct {
-	layers   snapshots.Snapshotter
-	dir      string
-	deleting sync.WaitGroup
+	layers    snapshots.Snapshotter
+	dir       string
+	withMount func([]mount.Mount, func(root string) error) error
+	deleting  sync.WaitGroup
 
 	mu    sync.Mutex // guards what follows; held while a base is made or dropped
 	bases map[digest.Digest]*baseLayers
@@ -127,6 +131,7 @@ const trashPrefix = ".trash-"
 const deleteGrace = 5 * time.Second
 
 func baseKey(d digest.Digest) string { return "base-" + d.String() }
+func initKey(d digest.Digest) string { return "init-" + d.String() }
 
 // open finds the containers that there are, and deletes what a crash left of others.
 func (r *overlayRoots) open(ctx context.Context) error {
@@ -209,13 +214,20 @@ func (r *overlayRoots) letGo(key string, id digest.Digest) {
 
 func (r *overlayRoots) view(ctx context.Context, m *manifest) ([]mount.Mount, error) {
 	key := baseKey(m.desc.Digest)
-	mounts, err := r.layers.View(ctx, key, m.top(), snapshots.WithLabels(map[string]string{
-		labelRoot: time.Now().UTC().Format(time.RFC3339), labelManifest: m.desc.Digest.String(), labelBase: "true",
-	}))
-	if errdefs.IsAlreadyExists(err) {
-		return r.layers.Mounts(ctx, key)
+	mounts, err := r.layers.Mounts(ctx, key)
+	if !errdefs.IsNotFound(err) {
+		return mounts, err
 	}
-	return mounts, err
+	if err := r.initLayer(ctx, m); err != nil {
+		return nil, err
+	}
+	return r.layers.View(ctx, key, initKey(m.desc.Digest), baseLabels(m))
+}
+
+func baseLabels(m *manifest) snapshots.Opt {
+	return snapshots.WithLabels(map[string]string{
+		labelRoot: time.Now().UTC().Format(time.RFC3339), labelManifest: m.desc.Digest.String(), labelBase: "true",
+	})
 }
 
 // set takes the folders out of the mount of a view: an overlay of several layers, or a bind of one.
@@ -409,8 +421,10 @@ func (r *overlayRoots) release(ctx context.Context, named map[digest.Digest]bool
 		if len(b.users) > 0 || named[id] {
 			continue
 		}
-		if err := r.layers.Remove(ctx, baseKey(id)); err != nil && !errdefs.IsNotFound(err) {
-			return released, err
+		for _, key := range []string{baseKey(id), initKey(id)} {
+			if err := r.layers.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
+				return released, err
+			}
 		}
 		delete(r.bases, id)
 		released = true
