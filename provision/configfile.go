@@ -3,12 +3,24 @@ package provision
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 
 	"github.com/getberth/berth/engine/config"
 )
 
+// configDone compares what the files mean: a light VM is given its first one in a seed, where JSON loses its white space.
 func (r *run) configDone(context.Context) (bool, error) {
-	return bytes.Equal(r.facts.files[config.File], r.spec.Config), nil
+	have, want := r.facts.files[config.File], r.spec.Config
+	return bytes.Equal(have, want) || bytes.Equal(compact(have), compact(want)), nil
+}
+
+// compact drops the white space of JSON; what is no JSON stays as it is.
+func compact(data []byte) []byte {
+	var out bytes.Buffer
+	if json.Compact(&out, data) != nil {
+		return data
+	}
+	return out.Bytes()
 }
 
 func (r *run) writeConfig(ctx context.Context) error {

@@ -66,11 +66,11 @@ func (r *run) pushEngine(ctx context.Context) error {
 // useImageEngine puts aside what was once pushed to a light VM whose new image brings the right engine itself.
 func (r *run) useImageEngine(ctx context.Context) error {
 	_, err := r.script(ctx, fmt.Sprintf(": > %s && mv -f %s %s && rm -f %s",
-		restartDue, config.Binary, previous, config.Binary+stampSuffix))
+		restartDue, config.Binary, previous, config.Binary+config.StampSuffix))
 	if err != nil {
 		return err
 	}
-	r.facts.Binary, r.facts.BinarySHA256, r.facts.restartDue = guestBinary, r.facts.imageSHA256, true
+	r.facts.Binary, r.facts.BinarySHA256, r.facts.restartDue = config.GuestBinary, r.facts.imageSHA256, true
 	return nil
 }
 
@@ -175,7 +175,7 @@ func (r *run) push(ctx context.Context, e Engine, enc encoding, data []byte, hav
 		`chmod 0755 $new && { sync $new 2>/dev/null || sync; } && : > %[9]s || exit; `+
 		`[ ! -f %[2]s ] || ln -f %[2]s %[10]s || exit; mv -f $new %[2]s || exit; `+
 		`echo "%[7]s $(stat -c %%s-%%Y-%%i %[2]s 2>/dev/null)" > %[2]s%[11]s; rm -f -- %[3]s; sync %[1]s 2>/dev/null || sync`,
-		path.Dir(config.Binary), config.Binary, part, into, total, enc.decoder(), e.SHA256, statusDamaged, restartDue, previous, stampSuffix)
+		path.Dir(config.Binary), config.Binary, part, into, total, enc.decoder(), e.SHA256, statusDamaged, restartDue, previous, config.StampSuffix)
 	src := &counting{r: bytes.NewReader(data[have:]), done: have, report: func(done int64) {
 		r.observe(Event{Step: "installing the engine", State: Progress, Done: done, Total: total})
 	}}

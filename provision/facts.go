@@ -48,18 +48,13 @@ type Facts struct {
 
 // Paths that provisioning uses beside those of package config.
 const (
-	guestInit   = "/run/berth-init" // exists in the light VM
-	guestBinary = "/usr/bin/berthd" // the light VM's, on a read-only disk
-	pidFile     = "/run/berth/berthd.pid"
-	logFile     = "/var/log/berthd.log" // of the light VM's init and of OpenRC; systemd has its journal
-	restartDue  = "/run/berth-restart-due"
-	previous    = config.Binary + ".previous"
-	unitFile    = "/etc/systemd/system/berthd.service"
-	rcFile      = "/etc/init.d/berthd"
-
-	// stampSuffix is of the file beside a binary that spares reading it: its SHA-256 and then, except in the light VM's image,
-	// its size, time and inode, which show whether it is still the same.
-	stampSuffix = ".sha256"
+	guestInit  = "/run/berth-init" // exists in the light VM
+	pidFile    = "/run/berth/berthd.pid"
+	logFile    = "/var/log/berthd.log" // of the light VM's init and of OpenRC; systemd has its journal
+	restartDue = "/run/berth-restart-due"
+	previous   = config.Binary + ".previous"
+	unitFile   = "/etc/systemd/system/berthd.service"
+	rcFile     = "/etc/init.d/berthd"
 )
 
 // factsVersion heads the answer of factsScript.
@@ -80,11 +75,11 @@ fi
 echo "init $init"
 for t in zstd gzip sha256sum head mktemp; do command -v $t >/dev/null 2>&1 && echo "tool $t"; done
 bin=` + config.Binary + `
-[ -e $bin ] || [ "$init" != berth ] || bin=` + guestBinary + `
+[ -e $bin ] || [ "$init" != berth ] || bin=` + config.GuestBinary + `
 if [ -f $bin ]; then
 	at=$(stat -L -c %s-%Y-%i $bin 2>/dev/null); sum=; was=
-	[ -r $bin` + stampSuffix + ` ] && read -r sum was < $bin` + stampSuffix + `
-	if [ -z "$sum" ] || [ $bin != ` + guestBinary + ` ]; then
+	[ -r $bin` + config.StampSuffix + ` ] && read -r sum was < $bin` + config.StampSuffix + `
+	if [ -z "$sum" ] || [ $bin != ` + config.GuestBinary + ` ]; then
 		[ -n "$at" ] && [ "$at" = "$was" ] || { sum=$(sha256sum < $bin); sum=${sum%% *}; }
 	fi
 	echo "binary $sum $bin"
@@ -98,7 +93,7 @@ key=` + config.ServerKey + ` cert=` + config.ServerCert + `
 case $init in
 berth) # init starts the engine itself, and may be about to
 	echo "active yes"; echo "enabled yes"
-	sum=; [ $bin = ` + guestBinary + ` ] || ! read -r sum was < ` + guestBinary + stampSuffix + ` || echo "image $sum" ;;
+	sum=; [ $bin = ` + config.GuestBinary + ` ] || ! read -r sum was < ` + config.GuestBinary + config.StampSuffix + ` || echo "image $sum" ;;
 systemd)
 	systemctl is-active --quiet berthd.service && echo "active yes"
 	systemctl is-enabled --quiet berthd.service 2>/dev/null && echo "enabled yes" ;;

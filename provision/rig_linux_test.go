@@ -219,7 +219,7 @@ func (m *machine) Run(ctx context.Context, cmd string, stdin io.Reader, stdout, 
 	if cut > 0 {
 		ctx2, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		stdin = &cutter{r: stdin, left: cut, cut: func() { cancel(errCut) }}
+		stdin = &cutter{r: stdin, left: cut, arrived: func() { waitForPart(m.t, m) }, cut: func() { cancel(errCut) }}
 		ctx = ctx2
 	}
 	return m.client.Run(ctx, cmd, stdin, stdout, stderr)
@@ -228,15 +228,15 @@ func (m *machine) Run(ctx context.Context, cmd string, stdin io.Reader, stdout, 
 var errCut = errors.New("the line was cut")
 
 type cutter struct {
-	r    io.Reader
-	left int64
-	cut  func()
+	r       io.Reader
+	left    int64
+	arrived func() // waits until most of it has arrived
+	cut     func()
 }
 
 func (c *cutter) Read(p []byte) (int, error) {
 	if c.left <= 0 {
-		// Let what was sent arrive: with the SSH library there is no event for that.
-		time.Sleep(200 * time.Millisecond)
+		c.arrived()
 		c.cut()
 		<-make(chan int)
 	}
@@ -260,7 +260,7 @@ func (m *machine) asGuest(e engine) {
 	m.write("usr/bin/berthd", string(e.binary), 0o755)
 	m.write("usr/bin/berthd.sha256", e.sum+"\n", 0o644)
 	m.write("run/berth-init", "", 0o644)
-	m.write("etc/berth/daemon.json", "{}\n", 0o644)
+	m.write("etc/berth/daemon.json", "{ }", 0o644) // other white space than the specification's
 	log, err := os.Create(m.path("var/log/berthd.log"))
 	if err != nil {
 		m.t.Fatal(err)

@@ -15,6 +15,11 @@ const (
 	Socket     = "/run/berth/docker.sock"   // the engine's local socket
 	Binary     = "/usr/local/bin/berthd"    // where the engine is pushed; in the light VM it is part of the image
 	EnginePort = 2376                       // TLS
+
+	GuestBinary = "/usr/bin/berthd" // the engine that comes with a light VM's image
+	// StampSuffix is of the file beside an engine that holds its SHA-256 in hex and a newline, and spares reading the engine.
+	// Provisioning writes it with the engine's size, time and inode; on the image's read-only disk the sum alone will do.
+	StampSuffix = ".sha256"
 )
 
 // Config mirrors daemon.json; the tags are Docker's names for the keys.

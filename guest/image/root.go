@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/getberth/berth/engine/config"
 	"github.com/getberth/berth/guest/seed"
 )
 
@@ -84,7 +85,7 @@ func (b *builder) layTree(root string) error {
 
 // addPrograms puts in the engine, busybox with its names, and the one tool that busybox has no equal of: mke2fs for ext4.
 func (b *builder) addPrograms(root string) error {
-	if err := copyFile(b.berthd, filepath.Join(root, "usr/bin/berthd"), 0o755); err != nil {
+	if err := b.addEngine(filepath.Join(root, config.GuestBinary)); err != nil {
 		return err
 	}
 	busybox, err := exec.LookPath("busybox")
@@ -111,6 +112,18 @@ func (b *builder) addPrograms(root string) error {
 		}
 	}
 	return nil
+}
+
+// addEngine puts in the engine, and its checksum beside it, so that provisioning need not have an emulated processor make one.
+func (b *builder) addEngine(to string) error {
+	sum, err := checksum(b.berthd)
+	if err != nil {
+		return err
+	}
+	if err := copyFile(b.berthd, to, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(to+config.StampSuffix, []byte(sum+"\n"), 0o644)
 }
 
 // copyWithLibraries copies a dynamically linked program and the libraries it names, the loader included.
