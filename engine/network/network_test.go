@@ -1,6 +1,9 @@
 package network
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +57,25 @@ func TestNetworksAreIsolated(t *testing.T) {
 }
 
 func TestPublish(t *testing.T) {
+	needRoot(t)
+	// Whether the kernel shows the firewall what it bridges decides on how a container reaches its own published ports.
+	setting := []string{"bridge", "bridge-nf-call-iptables"}
+	before, err := os.ReadFile(filepath.Join(sysctlRoot, filepath.Join(setting...)))
+	if err != nil {
+		t.Log("no br_netfilter:", err)
+		testPublish(t)
+		return
+	}
+	defer setSysctl(strings.TrimSpace(string(before)), setting...)
+	for _, bridged := range []string{"0", "1"} {
+		t.Run("bridge-nf-call-iptables="+bridged, func(t *testing.T) {
+			must(t, setSysctl(bridged, setting...))
+			testPublish(t)
+		})
+	}
+}
+
+func testPublish(t *testing.T) {
 	e := start(t)
 	_, err := e.Create(t.Context(), network.CreateRequest{Name: "other"})
 	must(t, err)

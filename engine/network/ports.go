@@ -408,14 +408,14 @@ func (s *Service) unpublish(sb *sandbox) error {
 }
 
 // GuardPorts keeps containers on bridges from reaching TCP ports of this host, on whatever address. It replaces what was
-// guarded before. An error means that the ports are not guarded.
+// guarded before, and is to be called at each start, before anybody listens there. An error means that the ports are not
+// guarded.
 func (s *Service) GuardPorts(ctx context.Context, tcpPorts []uint16) error {
 	if s.fw == nil {
 		if len(tcpPorts) == 0 {
 			return nil
 		}
-		return errdefs.ErrFailedPrecondition.WithMessage(
-			"guarding the engine's ports from containers needs the firewall, which is turned off (iptables: false)")
+		return errdefs.ErrFailedPrecondition.WithMessage("guarding the engine's ports from containers needs the firewall: " + s.fwMissing)
 	}
 	err := s.fw.Update(func(r *firewall.Rules) {
 		clear(r.Guarded)

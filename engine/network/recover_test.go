@@ -5,10 +5,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -158,4 +160,39 @@ func TestFirewallComesBack(t *testing.T) {
 	b := e.run("b", "net")
 	refuse(t, b.ask, "tcp", at(a.addr(), 80))
 	expect(t, b.ask, "tcp", "172.18.0.1:8080", b.addr().String()+" a")
+}
+
+// A service that is closed holds no file descriptor and no goroutine.
+func TestCloseLeavesNothing(t *testing.T) {
+	needRoot(t)
+	files := func() int {
+		all, err := os.ReadDir("/proc/self/fd")
+		must(t, err)
+		return len(all)
+	}
+	var before, goroutines int
+	for i := range 4 {
+		if i == 1 { // the first round opens what the process keeps
+			before, goroutines = files(), runtime.NumGoroutine()
+		}
+		t.Run("round", func(t *testing.T) {
+			e := start(t)
+			e.make("net")
+			b := e.run("b", "bridge", "net")
+			b.publish(network.PortMap{network.MustParsePort("80/tcp"): {on("", "")}, network.MustParsePort("80/udp"): {on("", "")}})
+			e.crash()
+			e.open()
+			must(t, e.Recover(t.Context(), []string{b.id}))
+		})
+	}
+	for end := deadline(); time.Now().Before(end) && runtime.NumGoroutine() > goroutines; {
+		runtime.Gosched() // goroutines that have been told to end
+	}
+	if got := files(); got > before {
+		t.Errorf("%d file descriptors are open; %d were", got, before)
+	}
+	if got := runtime.NumGoroutine(); got > goroutines {
+		buf := make([]byte, 1<<16)
+		t.Errorf("%d goroutines are left; %d were\n%s", got, goroutines, buf[:runtime.Stack(buf, true)])
+	}
 }

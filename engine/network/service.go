@@ -56,11 +56,12 @@ type Service struct {
 	cfg      Config
 	link     *netlink.Handle // the host's namespace
 	log      *slog.Logger
-	fw       *firewall.Firewall // nil when not wanted
+	fw       *firewall.Firewall // nil when not wanted, or not possible
 	ports    portSet
 	done     chan struct{} // closed by Close
 	warnings []string      // set by Open, constant afterwards
 
+	fwMissing  string      // why fw is nil
 	noForward  bool        // the host does not forward packets: ports are left to the proxy
 	noLoopback atomic.Bool // a bridge could not be made to route 127/8: what is sent to it is left to the proxy
 
@@ -94,6 +95,8 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 	s.link = link
 	if enabled(cfg.IPTables) {
 		s.fw = firewall.New()
+	} else {
+		s.fwMissing = "it is turned off (iptables: false)"
 	}
 	if err := s.watchLinks(s.done); err != nil {
 		s.warn(ctx, fmt.Errorf("watching the host's links: %w", err)) // addresses are then free after a while
@@ -128,9 +131,18 @@ func (s *Service) raise(ctx context.Context) {
 		}
 	}
 	if s.fw != nil {
-		s.warn(ctx, s.fw.Update(s.fillRules))
-		s.warn(ctx, s.checkDroppers())
+		s.raiseFirewall(ctx)
 	}
+}
+
+// raiseFirewall replaces the firewall's rules. Without one, ports are left to the proxy.
+func (s *Service) raiseFirewall(ctx context.Context) {
+	if err := s.fw.Update(s.fillRules); err != nil {
+		s.fw, s.fwMissing = nil, err.Error()
+		s.warn(ctx, fmt.Errorf("networks are not isolated, and containers reach no other host: %w", err))
+		return
+	}
+	s.warn(ctx, s.checkDroppers())
 }
 
 func (s *Service) checkDroppers() error {

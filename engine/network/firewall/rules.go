@@ -48,7 +48,7 @@ func (r Rules) clone() Rules {
 }
 
 func cloneMap[K comparable, V any](m map[K]V) map[K]V {
-	if m == nil {
+	if len(m) == 0 { // a clone would keep the size that a cleared map once had
 		return map[K]V{}
 	}
 	return maps.Clone(m)
