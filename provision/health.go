@@ -18,7 +18,7 @@ const defaultHealthTimeout = time.Minute
 // Bounds of the pause between two questions to an engine that is starting.
 const (
 	minPause = 50 * time.Millisecond
-	maxPause = time.Second
+	maxPause = 300 * time.Millisecond
 )
 
 // healthy waits until the engine answers on its socket. It counts as unchanged: it only looks.
