@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -33,7 +34,6 @@ type Build struct {
 	Commit     string
 	Time       string // RFC 3339; may be empty
 	Containerd string // version of the library
-	Runc       string // version of the library
 }
 
 // Options are what an engine needs to run.
@@ -97,6 +97,7 @@ type engine struct {
 	volumes    *volume.Service
 	networks   *network.Service
 	runtime    *runtime.Service
+	runc       func() string // version of the library in the supervisor
 	containers *ctr.Service
 	host       host
 	ports      *portsWriter // nil without a channel
@@ -226,8 +227,11 @@ func addresses(texts []string) (all []netip.Addr, err error) {
 }
 
 func (e *engine) openRuntime(context.Context) (err error) {
-	e.runtime, err = runtime.New(runtime.Config{ExecRoot: e.cfg.ExecRoot})
-	return err
+	if e.runtime, err = runtime.New(runtime.Config{ExecRoot: e.cfg.ExecRoot}); err != nil {
+		return err
+	}
+	e.runc = sync.OnceValue(e.runtime.Libcontainer) // takes reading the whole supervisor
+	return nil
 }
 
 func (e *engine) openContainers(ctx context.Context) (err error) {
@@ -259,7 +263,7 @@ func (e *engine) handler() http.Handler {
 		Backends: api.Backends{
 			Containers: e.containers, Images: e.images, Networks: e.networks, Volumes: e.volumes, Events: e.events,
 			System: &about{
-				config: e.cfg, build: e.o.Build, host: e.host, snapshotter: e.images.Snapshotter(),
+				config: e.cfg, build: e.o.Build, runc: e.runc, host: e.host, snapshotter: e.images.Snapshotter(),
 				containers: e.containers, images: e.images, volumes: e.volumes,
 				listeners: e.events.Subscribers, warnings: e.networks.Warnings,
 			},

@@ -27,6 +27,7 @@ import (
 type about struct {
 	config  config.Config
 	build   Build
+	runc    func() string // version
 	host    host
 	started time.Time
 
@@ -63,9 +64,8 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
 		ServerVersion: a.build.Version, DefaultRuntime: "runc",
 		Runtimes:           map[string]system.RuntimeWithStatus{"runc": {Runtime: system.Runtime{Path: "berth-shim"}}},
-		RuncCommit:         system.Commit{ID: a.build.Runc},
+		RuncCommit:         system.Commit{ID: a.runc()},
 		ContainerdCommit:   system.Commit{ID: a.build.Containerd},
-		InitBinary:         "docker-init",
 		Swarm:              swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive, RemoteManagers: nil},
 		LiveRestoreEnabled: true,
 		SecurityOptions:    []string{"name=seccomp,profile=builtin"},
@@ -138,7 +138,7 @@ func (a *about) Version(context.Context) (system.VersionResponse, error) {
 		Components: []system.ComponentVersion{
 			{Name: "Engine", Version: a.build.Version, Details: details},
 			{Name: "containerd", Version: a.build.Containerd, Details: map[string]string{"Linked": "library"}},
-			{Name: "runc", Version: a.build.Runc, Details: map[string]string{"Linked": "library, in berth-shim"}},
+			{Name: "runc", Version: a.runc(), Details: map[string]string{"Linked": "library, in berth-shim"}},
 		},
 		GitCommit: a.build.Commit, GoVersion: runtime.Version(), KernelVersion: a.host.kernel,
 		Experimental: a.config.Experimental, BuildTime: a.build.Time,

@@ -51,11 +51,8 @@ func buildInfo() engine.Build {
 		}
 	}
 	for _, m := range info.Deps {
-		switch m.Path {
-		case "github.com/containerd/containerd/v2":
+		if m.Path == "github.com/containerd/containerd/v2" {
 			b.Containerd = m.Version
-		case "github.com/opencontainers/runc":
-			b.Runc = m.Version
 		}
 	}
 	return b
