@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -42,31 +43,46 @@ func (s *Service) hasNames(sb *sandbox) bool {
 	})
 }
 
+// dnsSockets are the two that a resolver serves.
+type dnsSockets struct {
+	packets  *net.UDPConn
+	listener *net.TCPListener
+}
+
+func listenDNS(port uint16) (d dnsSockets, err error) {
+	at := netip.AddrPortFrom(resolverAddr(), port)
+	if d.packets, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at)); err != nil {
+		return d, err
+	}
+	if d.listener, err = net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at)); err != nil {
+		return d, errors.Join(err, d.packets.Close())
+	}
+	return d, nil
+}
+
+func (d dnsSockets) close() error { return errors.Join(d.packets.Close(), d.listener.Close()) }
+
 // startResolver opens sockets in the namespace. They are on ports of the kernel's choice, with a redirection from port 53,
-// so that the container can run a name server of its own on 0.0.0.0:53.
+// so that the container can run a name server of its own on 0.0.0.0:53. A kernel without nftables has them on port 53.
 func (s *Service) startResolver(sb *sandbox) error {
-	var packets net.PacketConn
-	var listener net.Listener
+	var sockets dnsSockets
 	err := inNamespace(sb.rec.Path, func() (err error) {
-		at := netip.AddrPortFrom(resolverAddr(), 0)
-		if packets, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at)); err != nil {
+		if sockets, err = listenDNS(0); err != nil {
 			return err
 		}
-		if listener, err = net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at)); err != nil {
-			return err
+		udp, tcp := sockets.packets.LocalAddr().(*net.UDPAddr).Port, sockets.listener.Addr().(*net.TCPAddr).Port
+		if err := redirectDNS(udp, tcp); err != nil {
+			s.log.Info("names are served without a redirection", "container", sb.rec.Container, "error", err)
+			closed := sockets.close()
+			sockets, err = listenDNS(dnsPort)
+			return errors.Join(closed, err)
 		}
-		return redirectDNS(packets.LocalAddr().(*net.UDPAddr).Port, listener.Addr().(*net.TCPAddr).Port)
+		return nil
 	})
 	if err != nil {
-		if packets != nil {
-			packets.Close()
-		}
-		if listener != nil {
-			listener.Close()
-		}
 		return err
 	}
-	sb.resolver = nameserver.Serve(&zone{s: s, sb: sb}, packets, listener)
+	sb.resolver = nameserver.Serve(&zone{s: s, sb: sb}, sockets.packets, sockets.listener)
 	return nil
 }
 
