@@ -11,9 +11,6 @@ import (
 	"net/netip"
 	"sync"
 
-	"github.com/containers/gvisor-tap-vsock/pkg/services/dhcp"
-	"github.com/containers/gvisor-tap-vsock/pkg/tap"
-	"github.com/containers/gvisor-tap-vsock/pkg/types"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
@@ -24,7 +21,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"github.com/getberth/berth/drivers/qemu/lan"
-	"github.com/getberth/berth/guest/seed"
 )
 
 const nic = tcpip.NICID(1)
@@ -107,28 +103,6 @@ func (n *Network) tune() error {
 			return fmt.Errorf("%s", err)
 		}
 	}
-	return nil
-}
-
-// startDHCP gives each machine the address of its index: all leases are known beforehand.
-func (n *Network) startDHCP() error {
-	_, subnet, err := net.ParseCIDR(seed.Subnet)
-	if err != nil {
-		return err
-	}
-	pool := tap.NewIPPool(subnet)
-	pool.Reserve(net.ParseIP(seed.Gateway), lan.MACString(1))
-	pool.Reserve(net.IP(lan.Host().AsSlice()), lan.MACString(lan.HostIndex))
-	for i := lan.First; i <= lan.Last; i++ {
-		pool.Reserve(net.IP(lan.IP(i).AsSlice()), lan.MACString(i))
-	}
-	conf := &types.Configuration{Subnet: seed.Subnet, GatewayIP: seed.Gateway, MTU: lan.MTU, DNSSearchDomains: []string{seed.Domain}}
-	s, err := dhcp.New(conf, n.stack, pool)
-	if err != nil {
-		return fmt.Errorf("starting DHCP: %w", err)
-	}
-	n.close = append(n.close, func() { s.Underlying.Close() })
-	go s.Serve()
 	return nil
 }
 
