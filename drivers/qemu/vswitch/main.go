@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	"github.com/sirupsen/logrus"
 
 	"github.com/getberth/berth/drivers/qemu/vnet"
 )
@@ -57,7 +56,6 @@ func run(ctx context.Context, dir string, idle time.Duration, ready func(string)
 	logFile := &boundedFile{path: filepath.Join(dir, LogFile), limit: logLimit}
 	defer logFile.Close()
 	log := slog.New(slog.NewTextHandler(logFile, nil))
-	logrus.SetOutput(io.Discard) // of the DHCP server, which a guest can make write at will
 	err = serve(ctx, dir, idle, log, ready)
 	if err != nil {
 		log.Error("ending", "err", err)
