@@ -27,7 +27,7 @@ import (
 )
 
 // Import makes an image of one tar of a root filesystem. changes are Dockerfile instructions that set its configuration.
-func (s *Service) Import(ctx context.Context, tar io.Reader, ref, message string, lines []string, platform *ocispec.Platform) (string, error) {
+func (s *Service) Import(ctx context.Context, tar io.Reader, ref, message string, lines []string, platform *ocispec.Platform) (id string, err error) {
 	ctx = inNamespace(ctx)
 	name, err := targetName(ref)
 	if err != nil {
@@ -45,7 +45,7 @@ func (s *Service) Import(ctx context.Context, tar io.Reader, ref, message string
 	if err != nil {
 		return "", err
 	}
-	defer s.discardLease(ctx, done)
+	defer s.discardLease(ctx, done, &err)
 	plain, err := decompress(tar)
 	if err != nil {
 		return "", invalid("importing: %w", err)
@@ -59,7 +59,7 @@ func (s *Service) Import(ctx context.Context, tar io.Reader, ref, message string
 	c.Created = &now
 	c.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diffID}}
 	c.History = []ocispec.History{{Created: &now, Comment: message}}
-	id, err := s.build(ctx, name, c, []ocispec.Descriptor{layer})
+	id, err = s.build(ctx, name, c, []ocispec.Descriptor{layer})
 	if err != nil {
 		return "", fmt.Errorf("importing: %w", err)
 	}

@@ -119,7 +119,7 @@ func readOnly(mounts []mount.Mount) []mount.Mount {
 // CommitRootFS makes an image of a container's root filesystem: the layers of its image and one of its changes. RootFS of the
 // configuration is filled in. Its History is appended to that of the image, with which it may begin; without any of its own, a
 // line is made of its Author and Cmd.
-func (s *Service) CommitRootFS(ctx context.Context, key, ref string, config dockerspec.DockerOCIImage) (string, error) {
+func (s *Service) CommitRootFS(ctx context.Context, key, ref string, config dockerspec.DockerOCIImage) (id string, err error) {
 	ctx = inNamespace(ctx)
 	name, err := targetName(ref)
 	if err != nil {
@@ -133,7 +133,7 @@ func (s *Service) CommitRootFS(ctx context.Context, key, ref string, config dock
 	if err != nil {
 		return "", err
 	}
-	defer s.discardLease(ctx, done)
+	defer s.discardLease(ctx, done, &err)
 	layer, diffID, err := s.diffLayer(ctx, key)
 	if err != nil {
 		return "", fmt.Errorf("committing container %s: %w", key, err)
@@ -141,7 +141,7 @@ func (s *Service) CommitRootFS(ctx context.Context, key, ref string, config dock
 	if err := base.extend(&config, diffID); err != nil {
 		return "", err
 	}
-	id, err := s.build(ctx, name, config, append(slices.Clone(base.manifest.Layers), layer))
+	id, err = s.build(ctx, name, config, append(slices.Clone(base.manifest.Layers), layer))
 	if err != nil {
 		return "", fmt.Errorf("committing container %s: %w", key, err)
 	}

@@ -33,13 +33,16 @@ type collector struct {
 	quit    chan struct{}
 	done    sync.WaitGroup
 	dirty   atomic.Bool // there is something to collect, apart from what release may find
+	orphans atomic.Bool // there may be layers on the disk that no record knows: after a crash or a failed write
+	// touch has the collection compare the disk with the records, which it does only after a snapshot was removed.
+	touch func(context.Context) error
 
 	mu     sync.Mutex // held while collecting
 	closed bool       // guarded by mu
 }
 
-func collect(db *metadata.DB, release func(context.Context) (bool, error)) *collector {
-	c := &collector{db: db, release: release, kicks: make(chan struct{}, 1), quit: make(chan struct{})}
+func collect(db *metadata.DB, release func(context.Context) (bool, error), touch func(context.Context) error) *collector {
+	c := &collector{db: db, release: release, touch: touch, kicks: make(chan struct{}, 1), quit: make(chan struct{})}
 	c.done.Go(c.loop)
 	return c
 }
@@ -94,6 +97,13 @@ func (c *collector) collect(ctx context.Context, force bool) error {
 	if err != nil || !force && !dirty && !released {
 		return err
 	}
+	orphans := c.orphans.Swap(false)
+	if _, err := c.db.GarbageCollect(ctx); err != nil || !orphans {
+		return err
+	}
+	if err := c.touch(inNamespace(ctx)); err != nil { // now that there is space
+		return err
+	}
 	_, err = c.db.GarbageCollect(ctx)
 	return err
 }
@@ -128,12 +138,30 @@ func (s *Service) endLease(ctx context.Context, id string) {
 	}
 }
 
-// discardLease drops what was made under a lease that no name came to refer to.
-func (s *Service) discardLease(ctx context.Context, done func()) {
+// discardLease ends the lease of an operation, and frees at once what was made under it if the operation has failed.
+func (s *Service) discardLease(ctx context.Context, done func(), failed *error) {
 	done()
+	s.garbage.kick()
+	if *failed != nil {
+		s.sweep(ctx)
+	}
+}
+
+// sweep frees what a failed operation has left.
+func (s *Service) sweep(ctx context.Context) {
+	s.garbage.orphans.Store(true)
 	if err := s.garbage.run(ctx); err != nil {
 		log.G(ctx).WithError(err).Warn("collecting what a failed operation left")
 	}
+}
+
+// touchLayers makes and removes a snapshot.
+func (s *Service) touchLayers(ctx context.Context) error {
+	key := s.op("touch")
+	if _, err := s.layers.Prepare(ctx, key, ""); err != nil {
+		return err
+	}
+	return s.layers.Remove(ctx, key)
 }
 
 // releaseUnnamed lets go of the layers of images that have neither a container nor a name.

@@ -26,13 +26,13 @@ const maxArchiveEntries = 20000
 
 // Load reads the images of an archive, compressed or not, as `docker save` or any tool that writes OCI image layouts makes it.
 // Of an archive that is broken, nothing stays.
-func (s *Service) Load(ctx context.Context, tar io.Reader, _ bool, progress Progress) error {
+func (s *Service) Load(ctx context.Context, tar io.Reader, _ bool, progress Progress) (err error) {
 	ctx = inNamespace(ctx)
 	ctx, done, err := s.withLease(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.discardLease(ctx, done)
+	defer s.discardLease(ctx, done, &err)
 	plain, err := decompress(tar)
 	if err != nil {
 		return invalid("loading images: %w", err)

@@ -17,7 +17,6 @@ import (
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/log"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
@@ -310,9 +309,7 @@ func (s *Service) settleLease(ctx context.Context, id string, cause error) {
 		return
 	}
 	s.endLease(ctx, id)
-	if err := s.garbage.run(ctx); err != nil {
-		log.G(ctx).WithError(err).Warn("collecting what a failed pull left")
-	}
+	s.sweep(ctx)
 }
 
 func resumable(err error) bool {

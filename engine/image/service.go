@@ -132,7 +132,8 @@ func Open(ctx context.Context, c Config) (_ *Service, err error) {
 	if err := s.openRoots(ctx); err != nil {
 		return nil, err
 	}
-	s.garbage = collect(s.db, s.releaseUnnamed)
+	s.garbage = collect(s.db, s.releaseUnnamed, s.touchLayers)
+	s.garbage.orphans.Store(true)
 	s.garbage.kick() // what a crash left
 	return s, nil
 }
