@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -62,11 +63,19 @@ func listenOn(a config.Listener, group string, certs *certificates) (net.Listene
 	if a.Network == "unix" {
 		return listenUnix(a.Address, group)
 	}
-	l, err := net.Listen("tcp", a.Address)
+	l, err := net.Listen(family(a.Address), a.Address)
 	if err != nil || certs == nil {
 		return l, err
 	}
 	return tls.NewListener(l, certs.serverConfig()), nil
+}
+
+// family keeps 0.0.0.0 from meaning IPv6 as well, as it does to package net.
+func family(address string) string {
+	if a, err := netip.ParseAddrPort(address); err == nil && a.Addr().Is4() {
+		return "tcp4"
+	}
+	return "tcp"
 }
 
 // listenUnix makes a socket that root and one group may use. One that a dead engine has left is replaced.

@@ -93,3 +93,14 @@ func TestTwoEnginesDoNotShareARoot(t *testing.T) {
 	}
 	release(c, lock)
 }
+
+func TestIPv4IsNotIPv6(t *testing.T) {
+	l, err := listenOn(config.Listener{Network: "tcp", Address: "0.0.0.0:0"}, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if !strings.HasPrefix(l.Addr().String(), "0.0.0.0:") {
+		t.Errorf("listens on %s", l.Addr())
+	}
+}
