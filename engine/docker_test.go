@@ -145,14 +145,14 @@ func testLogs(t *testing.T, m *machine) {
 	if r.out != "one\nthree" || r.err != "two" {
 		t.Errorf("got %+v", r)
 	}
-	want(t, "tail", m.must("logs", "--tail", "1", "logs"), "three")
-	if out := m.must("logs", "-t", "--tail", "1", "logs"); !regexp.MustCompile(`^\d{4}-\d\d-\d\dT[\d:.]+Z three$`).MatchString(out) {
-		t.Errorf("timestamps: %q", out)
-	}
-	want(t, "since", m.must("logs", "--since", "2100-01-01T00:00:00Z", "logs"), "")
 	m.must("run", "-d", "--name", "follow", busybox, "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.1; done")
 	defer m.must("rm", "-f", "follow")
 	want(t, "follow", m.must("logs", "-f", "follow"), "1\n2\n3")
+	want(t, "tail", m.must("logs", "--tail", "1", "follow"), "3")
+	if out := m.must("logs", "-t", "--tail", "1", "follow"); !regexp.MustCompile(`^\d{4}-\d\d-\d\dT[\d:.]+Z 3$`).MatchString(out) {
+		t.Errorf("timestamps: %q", out)
+	}
+	want(t, "since", m.must("logs", "--since", "2100-01-01T00:00:00Z", "follow"), "")
 	want(t, "tty", m.must("run", "--rm", "-t", busybox, "echo", "x"), "x")
 }
 

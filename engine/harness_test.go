@@ -112,12 +112,22 @@ func (m *machine) end() {
 	m.in.Close()
 	_ = m.cmd.Process.Kill()
 	_ = m.cmd.Wait()
-	// Control groups are not in a namespace.
-	groups, _ := filepath.Glob("/sys/fs/cgroup/*/berth/*")
-	v2, _ := filepath.Glob("/sys/fs/cgroup/berth/*")
-	for _, g := range append(groups, v2...) {
-		if containers, err := os.ReadFile(filepath.Join(m.dir, "ids")); err == nil && bytes.Contains(containers, []byte(filepath.Base(g))) {
-			_ = os.Remove(g)
+	m.removeGroups()
+}
+
+// removeGroups removes the containers' control groups, which are in no namespace.
+func (m *machine) removeGroups() {
+	containers, _ := filepath.Glob(filepath.Join(m.dir, "data/containers/*"))
+	for _, root := range []string{"/sys/fs/cgroup/berth", "/sys/fs/cgroup/*/berth"} {
+		for _, c := range containers {
+			groups, _ := filepath.Glob(filepath.Join(root, filepath.Base(c)))
+			for _, g := range groups {
+				_ = os.Remove(g)
+			}
+		}
+		parents, _ := filepath.Glob(root)
+		for _, p := range parents {
+			_ = os.Remove(p) // unless another engine uses it
 		}
 	}
 }
