@@ -43,7 +43,7 @@ func (s *Service) spawn(bundle string) (*supervisor, error) {
 	// A path through our own pid, because what the child does with its descriptors before it executes could hit the program.
 	program := "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(int(s.program.Fd()))
 	p, err := os.StartProcess(program, []string{"berth-shim", bundle}, &os.ProcAttr{
-		Dir: "/", Env: []string{"GOMAXPROCS=2"}, Files: []*os.File{null, log, log, listener, theirs},
+		Dir: "/", Env: []string{"GOMAXPROCS=1"}, Files: []*os.File{null, log, log, listener, theirs},
 		Sys: &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
 	})
 	if err != nil {
