@@ -259,3 +259,12 @@ func FuzzParseSecurity(f *testing.F) {
 	f.Add("seccomp={}")
 	f.Fuzz(func(t *testing.T, option string) { ParseSecurity([]string{option}, Host{Seccomp: true}) })
 }
+
+func BenchmarkBuild(b *testing.B) {
+	in := Input{HostConfig: &container.HostConfig{}, Args: []string{"sh"}, Host: Host{Caps: 1<<41 - 1, Seccomp: true}}
+	for b.Loop() {
+		if _, err := Build(in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
