@@ -1,4 +1,3 @@
-// Package integration runs real containers by the container service on the real services beside it.
 package integration
 
 import (
