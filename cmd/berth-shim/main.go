@@ -1,7 +1,8 @@
 //go:build linux
 
-// Command berth-shim supervises one container. The engine runs it from a sealed memfd, with the container's bundle as its
-// argument; as "init" it is what libcontainer turns into the container's first process. It outlives the engine: it keeps the
+// Command berth-shim supervises one container. The engine runs it from a sealed memfd, ahead of need, and tells it the
+// container's bundle over a socket; as "init" it is what libcontainer turns into the container's first process. It outlives
+// the engine: it keeps the
 // container's stdio and log, answers on a socket in the bundle (package shim has the protocol), and leaves the exit code in a
 // file. It ends when the container has ended and its clients have got all output.
 //
@@ -28,16 +29,17 @@ func main() {
 	// Until the container runs the heap is not worth collecting; trim does it afterwards.
 	debug.SetGCPercent(-1)
 	logrus.SetLevel(logrus.WarnLevel)
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "berth-shim is started by berthd, with the folder of a container")
-		os.Exit(2)
-	}
-	// Seen by ps and top; a program run from a memfd is called by its descriptor's number otherwise.
-	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(bytePointer("berth-shim")), 0, 0, 0)
+	setName("berth-shim")
 	// Whoever stops the engine may signal its whole process group or control group. Signals are caught rather than ignored,
 	// because ignoring would be inherited by the container.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
-	if err := run(os.Args[1]); err != nil {
+	control, err := openControl()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "berth-shim is started by berthd:", err)
+		os.Exit(2)
+	}
+	warmUp()
+	if err := run(control); err != nil {
 		fmt.Fprintln(os.Stderr, "berth-shim:", err)
 		os.Exit(1)
 	}

@@ -186,13 +186,9 @@ func receiveFile(socket *os.File) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	messages, err := unix.ParseSocketControlMessage(oob[:n])
-	if err != nil || len(messages) != 1 {
-		return nil, errors.Join(errors.New("no descriptor was sent"), err)
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 1 {
-		return nil, errors.Join(errors.New("no descriptor was sent"), err)
+	fds, err := descriptors(oob[:n], 1)
+	if err != nil {
+		return nil, err
 	}
 	if err := unix.SetNonblock(fds[0], true); err != nil {
 		unix.Close(fds[0])

@@ -13,18 +13,14 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
-	"unsafe"
 
 	"github.com/google/renameio/v2"
 	"github.com/opencontainers/runc/libcontainer"
 	"github.com/opencontainers/runc/libcontainer/configs"
-	"golang.org/x/sys/unix"
 
 	"github.com/getberth/berth/engine/logs"
 	"github.com/getberth/berth/engine/runtime/shim"
 )
-
-func bytePointer(s string) unsafe.Pointer { return unsafe.Pointer(unsafe.StringData(s + "\x00")) }
 
 // supervisor holds one container.
 type supervisor struct {
@@ -46,53 +42,28 @@ type supervisor struct {
 	idle  *time.Timer // runs trim
 }
 
-// run makes the container, serves requests, and returns when the container has ended and its clients have got all output.
-func run(bundle string) error {
-	listener, ready, err := inherited()
-	if err != nil {
+// run waits for something to do, makes the container, serves requests, and returns when the container has ended and its
+// clients have got all output.
+func run(control *net.UnixConn) error {
+	job, err := receiveJob(control)
+	if err != nil || job == nil {
 		return err
 	}
-	s, err := create(bundle)
+	s, err := create(job.bundle)
 	if err != nil {
-		_ = shim.WriteMessage(ready, shim.Reply{Error: err.Error(), Kind: kindOf(err)})
+		_ = shim.WriteMessage(control, shim.Reply{Error: err.Error(), Kind: kindOf(err)})
 		return err
 	}
 	go s.watch()
-	go s.accept(listener)
+	go s.accept(job.listener)
 	// An engine that is gone by now finds the container by its bundle.
-	_ = shim.WriteMessage(ready, shim.Reply{State: s.snapshot()})
-	ready.Close()
+	_ = shim.WriteMessage(control, shim.Reply{State: s.snapshot()})
+	control.Close()
 	s.trimSoon()
 	<-s.gone
-	listener.Close()
+	job.listener.Close()
 	s.handlers.Wait()
 	return nil
-}
-
-// inherited are the sockets that the engine has opened.
-func inherited() (*net.UnixListener, net.Conn, error) {
-	file := os.NewFile(shim.ListenerFD, "listener")
-	defer file.Close()
-	// Listening anew makes us, instead of the engine, the peer that SO_PEERCRED tells clients.
-	if err := unix.Listen(shim.ListenerFD, unix.SOMAXCONN); err != nil {
-		return nil, nil, fmt.Errorf("taking over the listener: %w", err)
-	}
-	l, err := net.FileListener(file)
-	if err != nil {
-		return nil, nil, fmt.Errorf("taking over the listener: %w", err)
-	}
-	listener, ok := l.(*net.UnixListener)
-	if !ok {
-		return nil, nil, errors.New("taking over the listener: not a unix socket")
-	}
-	listener.SetUnlinkOnClose(false) // the engine removes the bundle
-	file = os.NewFile(shim.ReadyFD, "ready")
-	defer file.Close()
-	ready, err := net.FileConn(file)
-	if err != nil {
-		return nil, nil, fmt.Errorf("taking over the engine's connection: %w", err)
-	}
-	return listener, ready, nil
 }
 
 func create(bundle string) (*supervisor, error) {
@@ -170,7 +141,7 @@ func (s *supervisor) record(exit shim.Exit) {
 	b, err := json.Marshal(s.state)
 	s.mu.Unlock()
 	if err == nil {
-		err = renameio.WriteFile(filepath.Join(s.bundle, shim.ExitFile), b, 0o600)
+		err = renameio.WriteFile(filepath.Join(s.bundle, shim.ExitFile), b, 0o600, renameio.WithTempDir(s.bundle))
 	}
 	if err != nil { // a full disk must not keep the engine from knowing
 		fmt.Fprintln(os.Stderr, "berth-shim: recording the exit:", err)

@@ -65,20 +65,22 @@ func (s *Service) create(ctx context.Context, c shim.Create) error {
 	if err := writeBundle(c); err != nil {
 		return fmt.Errorf("making the bundle of container %s: %w", c.ID, err)
 	}
-	sup, err := s.spawn(c.Bundle)
+	sup, err := s.takeSupervisor()
 	if err != nil {
 		return fmt.Errorf("starting the supervisor of container %s: %w", c.ID, err)
 	}
-	defer sup.ready.Close()
+	defer sup.control.Close()
 	var reply shim.Reply
-	stop := closeWith(ctx, sup.ready)
-	err = shim.ReadMessage(bufio.NewReader(sup.ready), &reply)
+	stop := closeWith(ctx, sup.control)
+	if err = sup.assign(c.Bundle); err == nil {
+		err = shim.ReadMessage(bufio.NewReader(sup.control), &reply)
+	}
 	stop()
 	switch {
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case err != nil:
-		err = fmt.Errorf("the supervisor of container %s died: %s", c.ID, lastWords(c.Bundle))
+		err = fmt.Errorf("the supervisor of container %s died (%w): %s", c.ID, err, lastWords(c.Bundle))
 	case reply.Error != "":
 		err = &kindError{"OCI runtime create failed: " + reply.Error, kindOf(reply.Kind)}
 	default:
@@ -136,6 +138,7 @@ func lastWords(bundle string) string {
 // Start lets the first process run and returns its pid.
 func (s *Service) Start(ctx context.Context, id string) (int, error) {
 	reply, err := s.call(ctx, id, shim.Request{Op: shim.OpStart})
+	go s.refill()
 	return reply.PID, err
 }
 

@@ -27,6 +27,7 @@ type Service struct {
 	bundles string
 	program *os.File // sealed memfd of the supervisor
 	cgroups *hierarchies
+	spares  spares
 }
 
 // New makes the supervisor ready to run. Containers of an earlier engine are found under the same ExecRoot.
@@ -46,11 +47,16 @@ func New(c Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{bundles: bundles, program: program, cgroups: groups}, nil
+	s := &Service{bundles: bundles, program: program, cgroups: groups}
+	s.refill()
+	return s, nil
 }
 
 // Close lets go of what New took. Containers go on.
-func (s *Service) Close() error { return s.program.Close() }
+func (s *Service) Close() error {
+	s.spares.close()
+	return s.program.Close()
+}
 
 // bundle is the folder of a container's runtime state.
 func (s *Service) bundle(id string) (string, error) {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -18,39 +20,38 @@ import (
 
 // supervisor is one that this engine has started.
 type supervisor struct {
-	pid   int
-	pidfd *os.File
-	ready net.Conn      // gets one Reply
-	ended chan struct{} // closed when the process was reaped
+	pid     int
+	pidfd   *os.File
+	control *net.UnixConn
+	ended   chan struct{} // closed when the process was reaped
 }
 
-// spawn starts the supervisor of a bundle in a session of its own.
-func (s *Service) spawn(bundle string) (*supervisor, error) {
-	var files fileSet
-	defer files.close()
-	null := files.open(os.DevNull, os.O_RDWR)
-	log := files.open(filepath.Join(bundle, shim.LogFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND)
-	listener := files.add(listen(bundle))
+// spawn starts a supervisor, in a session of its own, that waits for a bundle.
+func (s *Service) spawn() (*supervisor, error) {
 	mine, theirs, err := socketpair()
-	files.add(theirs, err)
-	if files.err != nil {
-		if mine != nil {
-			mine.Close()
-		}
-		return nil, files.err
+	if err != nil {
+		return nil, err
 	}
+	defer theirs.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		mine.Close()
+		return nil, err
+	}
+	defer null.Close()
 	var pidfd int
 	// A path through our own pid, because what the child does with its descriptors before it executes could hit the program.
 	program := "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(int(s.program.Fd()))
-	p, err := os.StartProcess(program, []string{"berth-shim", bundle}, &os.ProcAttr{
-		Dir: "/", Env: []string{"GOMAXPROCS=1"}, Files: []*os.File{null, log, log, listener, theirs},
+	p, err := os.StartProcess(program, []string{"berth-shim", strings.Repeat(" ", shim.MaxTitle)}, &os.ProcAttr{
+		// One container leaves little to do at a time, and each processor of Go's has its own caches.
+		Dir: "/", Env: []string{"GOMAXPROCS=1"}, Files: []*os.File{null, null, null, theirs},
 		Sys: &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
 	})
 	if err != nil {
 		mine.Close()
 		return nil, err
 	}
-	sup := &supervisor{pid: p.Pid, ready: mine, ended: make(chan struct{})}
+	sup := &supervisor{pid: p.Pid, control: mine, ended: make(chan struct{})}
 	_ = p.Release()
 	if pidfd < 0 || unix.SetNonblock(pidfd, true) != nil {
 		mine.Close()
@@ -59,6 +60,67 @@ func (s *Service) spawn(bundle string) (*supervisor, error) {
 	sup.pidfd = os.NewFile(uintptr(pidfd), "pidfd")
 	go sup.reap()
 	return sup, nil
+}
+
+// assign gives a waiting supervisor its bundle.
+func (p *supervisor) assign(bundle string) error {
+	listener, err := listen(bundle)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	log, err := os.OpenFile(filepath.Join(bundle, shim.LogFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	_, _, err = p.control.WriteMsgUnix([]byte(bundle), unix.UnixRights(int(listener.Fd()), int(log.Fd())), nil)
+	return err
+}
+
+// spares keeps a supervisor waiting, so that a container need not wait for one to start. With the engine it ends.
+type spares struct {
+	mu     sync.Mutex // guards what follows
+	ready  *supervisor
+	closed bool
+}
+
+// takeSupervisor returns the spare one, or a new one.
+func (s *Service) takeSupervisor() (*supervisor, error) {
+	s.spares.mu.Lock()
+	sup := s.spares.ready
+	s.spares.ready = nil
+	s.spares.mu.Unlock()
+	if sup != nil {
+		select {
+		case <-sup.ended: // somebody has killed it
+			sup.control.Close()
+		default:
+			return sup, nil
+		}
+	}
+	return s.spawn()
+}
+
+// refill starts a spare supervisor if there is none. It is an optimization: what fails here fails visibly when one is needed.
+func (s *Service) refill() {
+	s.spares.mu.Lock()
+	defer s.spares.mu.Unlock()
+	if s.spares.ready == nil && !s.spares.closed {
+		s.spares.ready, _ = s.spawn()
+	}
+}
+
+// close ends the spare supervisor and waits for its end.
+func (s *spares) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.ready != nil {
+		s.ready.control.Close()
+		<-s.ready.ended
+		s.ready = nil
+	}
 }
 
 // reap waits for the supervisor without taking a thread.
@@ -83,42 +145,19 @@ func (p *supervisor) kill() {
 	_ = raw.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
 }
 
-// fileSet opens files that are needed for a moment and remembers the first error.
-type fileSet struct {
-	files []*os.File
-	err   error
-}
-
-func (s *fileSet) open(path string, flags int) *os.File {
-	return s.add(os.OpenFile(path, flags, 0o600))
-}
-
-func (s *fileSet) add(f *os.File, err error) *os.File {
-	if err != nil && s.err == nil {
-		s.err = err
-	}
-	if f != nil {
-		s.files = append(s.files, f)
-	}
-	return f
-}
-
-func (s *fileSet) close() {
-	for _, f := range s.files {
-		f.Close()
-	}
-}
-
-func socketpair() (net.Conn, *os.File, error) {
+func socketpair() (*net.UnixConn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, os.NewSyscallError("socketpair", err)
 	}
-	file := os.NewFile(uintptr(fds[0]), "ready")
+	file, theirs := os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control")
 	defer file.Close()
-	theirs := os.NewFile(uintptr(fds[1]), "ready")
 	conn, err := net.FileConn(file)
-	return conn, theirs, err
+	if err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	return conn.(*net.UnixConn), theirs, nil
 }
 
 // listen opens the socket of a bundle. It is there before the supervisor is, so that nobody has to wait for it.

@@ -12,7 +12,12 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// The protocol between the engine and a supervisor. The supervisor listens on SocketFile in the bundle. A connection carries
+// The protocol between the engine and a supervisor. A supervisor is started before it is needed, with one end of a socket pair
+// as ControlFD. On it the engine sends one message, the path of the bundle, along with two descriptors: the listening socket,
+// and the file for the supervisor's own messages. The supervisor answers there with one Reply once the container was made, or
+// could not be. When the socket closes before, there is nothing to do and the supervisor ends.
+//
+// From then on it listens on SocketFile in the bundle. A connection carries
 // one request, a line of JSON, and one reply, likewise. After the reply to attach and exec both sides send frames: a header
 // [stream, 0, 0, 0, length as 32 bits, big-endian] and length bytes. The engine sends Stdin, where an empty frame is the end
 // of the input; the supervisor sends Stdout and Stderr and, for an exec, at last Ended with the exit code as JSON. A closed
@@ -27,10 +32,13 @@ const (
 	LogFile    = "supervisor.log" // what the supervisor has to say for itself
 )
 
-// Descriptors that the engine hands to a supervisor besides stdio.
 const (
-	ListenerFD = 3 // the listening socket, bound already
-	ReadyFD    = 4 // a connected socket that gets one Reply once the container was made, or could not be
+	// ControlFD is the descriptor of a supervisor's end of the socket pair.
+	ControlFD = 3
+	// MaxTitle is the length in bytes of a supervisor's only argument, a blank that it replaces by the container's id for ps.
+	MaxTitle = 64
+	// MaxPath bounds the path of a bundle in bytes, as the kernel does (PATH_MAX).
+	MaxPath = 4096
 )
 
 // Op names a request.
