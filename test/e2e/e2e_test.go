@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/getberth/berth/test/images"
@@ -86,17 +87,37 @@ func newWorld(t *testing.T, bin string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { reg.Close() })
-	img, err := images.Busybox()
+	busybox, err := images.Busybox()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, ref := range []string{"library/busybox:1.24", "library/busybox:latest"} {
+	for ref, img := range map[string]v1.Image{"library/busybox:1.24": busybox, "library/busybox:latest": busybox, "library/echo:latest": echoImage(t)} {
 		if err := reg.Add(ref, img); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_, port, _ := strings.Cut(reg.Host(), ":")
 	return &world{bin: bin, home: home, mirror: "http://host.berth.internal:" + port}
+}
+
+// echoImage holds nothing but a server of UDP echoes, since busybox has none.
+func echoImage(t *testing.T) v1.Image {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "echo")
+	cmd := exec.Command("go", "build", "-o", program, "./testdata/echo")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building the echo server: %v\n%s", err, out)
+	}
+	body, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := images.Build(v1.Config{Entrypoint: []string{"/echo"}}, images.Layer{Files: []images.File{{Name: "echo", Mode: 0o755, Body: string(body)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
 }
 
 // environ is the user's environment: a home of its own, the built berth first in PATH, and no trace of other machines.
