@@ -288,7 +288,7 @@ func FuzzDecodeSpec(f *testing.F) {
 		if s, err := decodeSpec(data); err == nil {
 			stateView(&State{})
 			hostConfigView(s.HostConfig)
-			networkView(s, &State{Status: container.StateRunning})
+			portViews(s, &State{Status: container.StateRunning})
 			command(s.Args)
 		}
 	})

@@ -55,7 +55,7 @@ func (s *Service) ended(c *instance, l *life, exit shim.Exit) {
 		s.removeNow(c, true)
 		return
 	}
-	s.persist(c, state)
+	s.persist(c)
 	if !again {
 		c.tellEnd(false)
 	}

@@ -27,7 +27,7 @@ func (s *Service) Inspect(ctx context.Context, ref string, size bool) (container
 		State: stateView(state), Image: spec.ImageID, Name: "/" + spec.Name, RestartCount: state.RestartCount,
 		Driver: s.cfg.StorageDriver, Platform: runtime.GOOS, ExecIDs: c.execIDs(),
 		HostConfig: hostConfigView(spec.HostConfig), Config: configView(spec.Config),
-		Mounts: mountViews(spec.Mounts), NetworkSettings: networkView(spec, state),
+		Mounts: mountViews(spec.Mounts), NetworkSettings: s.networkView(ctx, spec, state),
 		Storage: &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: s.cfg.StorageDriver}}},
 	}
 	s.setPaths(&r, spec)
@@ -110,35 +110,51 @@ func mountViews(points []mountspec.Point) []container.MountPoint {
 			Type: p.Type, Name: p.Name, Source: p.Source, Destination: p.Destination, Driver: p.Driver, Mode: p.Mode,
 			RW: !p.ReadOnly, Propagation: p.Propagation,
 		}
-		if p.Type == mount.TypeTmpfs {
+		switch {
+		case p.Type == mount.TypeTmpfs:
 			m.Mode, m.Source = "", ""
+		case p.Type == mount.TypeVolume && !p.Anonymous && p.Mode == "":
+			m.Mode = "z" // what Docker shows for volumes that were asked for by name
 		}
 		list = append(list, m)
 	}
 	return list
 }
 
-func networkView(spec *Spec, state *State) *container.NetworkSettings {
-	v := &container.NetworkSettings{SandboxKey: state.SandboxPath, Ports: network.PortMap{}, Networks: endpointViews(spec, state)}
+func (s *Service) networkView(ctx context.Context, spec *Spec, state *State) *container.NetworkSettings {
+	v := &container.NetworkSettings{SandboxKey: state.SandboxPath, Ports: openPorts(spec, state), Networks: s.endpointViews(ctx, spec, state)}
 	if state.running() {
 		v.SandboxID = spec.ID
-		for port := range spec.Config.ExposedPorts {
-			v.Ports[port] = nil
-		}
-		maps.Copy(v.Ports, state.Ports)
 	}
 	return v
 }
 
-// endpointViews shows the operational endpoint while there is one, and what was asked for otherwise.
-func endpointViews(spec *Spec, state *State) map[string]*network.EndpointSettings {
+// openPorts are those that are published, and with no binding those that are exposed only, while the container runs.
+func openPorts(spec *Spec, state *State) network.PortMap {
+	ports := network.PortMap{}
+	if !state.running() {
+		return ports
+	}
+	for port := range spec.Config.ExposedPorts {
+		ports[port] = nil
+	}
+	maps.Copy(ports, state.Ports)
+	return ports
+}
+
+// endpointViews shows the operational endpoint while there is one, and what was asked for otherwise, with the network's id, by
+// which compose knows whether a container is up to date.
+func (s *Service) endpointViews(ctx context.Context, spec *Spec, state *State) map[string]*network.EndpointSettings {
 	views := map[string]*network.EndpointSettings{}
 	for _, n := range spec.Networks {
-		if ep := state.Endpoints[n.Ref]; ep != nil {
-			views[n.Ref] = ep
-			continue
+		ep := state.Endpoints[n.Ref]
+		if ep == nil {
+			ep = orEmpty(n.Endpoint)
 		}
-		ep := orEmpty(n.Endpoint)
+		if ep.NetworkID == "" {
+			ep = ep.Copy()
+			ep.NetworkID, _, _, _ = s.deps.Networks.Resolve(ctx, n.Ref) // empty for one that is not there
+		}
 		views[n.Ref] = ep
 	}
 	return views

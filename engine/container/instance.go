@@ -15,6 +15,9 @@ type instance struct {
 
 	ops chan struct{} // holds one token while nobody works on the container
 
+	saving sync.Mutex // held while the state is written; taken before mu
+	buried bool       // guarded by saving: the documents are gone
+
 	mu      sync.Mutex // guards what follows
 	spec    *Spec      // replaced, never changed
 	state   *State     // replaced, never changed
@@ -154,9 +157,14 @@ func (s *Service) locked(ctx context.Context, ref string) (c *instance, spec *Sp
 	return c, spec, state, unlock, nil
 }
 
-// persist writes the state. Containers that are removed when they end need no state after a reboot.
-func (s *Service) persist(c *instance, state *State) {
-	spec, _ := c.view()
+// persist writes the newest state. Containers that are removed when they end need no state after a reboot.
+func (s *Service) persist(c *instance) {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	if c.buried {
+		return
+	}
+	spec, state := c.view()
 	if err := s.store.saveState(c.id, state, !spec.HostConfig.AutoRemove); err != nil {
 		s.log.Error("writing a container's state", "id", c.id, "error", err)
 	}

@@ -32,7 +32,7 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]container.Summary,
 		if !sel.matches(spec, state) {
 			continue
 		}
-		summary := s.summary(spec, state, sel.now)
+		summary := s.summary(ctx, spec, state, sel.now)
 		if o.Size {
 			// A container that goes while it is looked at has no size.
 			if rw, total, err := s.deps.Images.RootFSSize(ctx, spec.ID); err == nil {
@@ -44,12 +44,12 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]container.Summary,
 	return list, ctx.Err()
 }
 
-func (s *Service) summary(spec *Spec, state *State, now time.Time) container.Summary {
+func (s *Service) summary(ctx context.Context, spec *Spec, state *State, now time.Time) container.Summary {
 	v := container.Summary{
 		ID: spec.ID, Names: []string{"/" + spec.Name}, Image: spec.Config.Image, ImageID: spec.ImageID, Command: command(spec.Args),
 		Created: spec.Created.Unix(), Ports: portViews(spec, state), Labels: spec.Config.Labels, State: state.Status,
 		Status: statusText(state, now), Mounts: mountViews(spec.Mounts), Health: healthView(state),
-		NetworkSettings: &container.NetworkSettingsSummary{Networks: endpointViews(spec, state)},
+		NetworkSettings: &container.NetworkSettingsSummary{Networks: s.endpointViews(ctx, spec, state)},
 	}
 	if v.Labels == nil {
 		v.Labels = map[string]string{}
@@ -114,10 +114,7 @@ func healthText(s *State) string {
 // portViews lists what is published, and what is exposed only.
 func portViews(spec *Spec, state *State) []container.PortSummary {
 	list := []container.PortSummary{}
-	if !state.running() {
-		return list
-	}
-	for port, bindings := range networkView(spec, state).Ports {
+	for port, bindings := range openPorts(spec, state) {
 		if len(bindings) == 0 {
 			list = append(list, container.PortSummary{PrivatePort: port.Num(), Type: string(port.Proto())})
 		}

@@ -208,7 +208,7 @@ func (s *Service) plugOne(ctx context.Context, c *instance, spec *Spec, n Networ
 		}
 		st.Endpoints[n.Ref] = ep
 	})
-	s.persist(c, state)
+	s.persist(c)
 	return s.refreshHosts(spec, state)
 }
 
@@ -237,7 +237,7 @@ func (s *Service) DisconnectNetwork(ctx context.Context, networkRef, ref string,
 			st.Endpoints = maps.Clone(st.Endpoints)
 			delete(st.Endpoints, name)
 		})
-		s.persist(c, state)
+		s.persist(c)
 		if err := s.refreshHosts(spec, state); err != nil {
 			return err
 		}

@@ -81,7 +81,7 @@ func (s *Service) useVolumes(ctx context.Context, c *instance) {
 func (s *Service) adopt(c *instance, found shim.State) {
 	l := c.beginLife(s.ctx)
 	spec, _ := c.view()
-	state := c.setState(func(st *State) {
+	c.setState(func(st *State) {
 		st.Status = container.StateRunning
 		if found.Status == shim.Paused {
 			st.Status = container.StatePaused
@@ -91,7 +91,7 @@ func (s *Service) adopt(c *instance, found shim.State) {
 			st.StartedAt = found.StartedAt
 		}
 	})
-	s.persist(c, state)
+	s.persist(c)
 	s.background(func(ctx context.Context) { s.watch(ctx, c, l) })
 	s.watchHealth(c, spec, l)
 }
@@ -103,6 +103,10 @@ func (s *Service) bury(c *instance, found shim.State) {
 	switch {
 	case exit == nil && !known.active(): // its start was cut short
 		s.tearDown(spec)
+		return
+	case exit == nil && known.Status == container.StateRestarting: // the engine died between two lives
+		c.setState(func(st *State) { st.Status = container.StateExited })
+		s.persist(c)
 		return
 	case exit == nil:
 		exit = &shim.Exit{Code: unknownExit, At: time.Now().UTC()}
@@ -118,7 +122,7 @@ func (s *Service) bury(c *instance, found shim.State) {
 		st.end(*exit, false)
 	})
 	s.emitDie(spec, state)
-	s.persist(c, state)
+	s.persist(c)
 	s.tearDown(spec)
 }
 

@@ -75,25 +75,32 @@ func (s *Service) killForRemoval(ctx context.Context, c *instance) error {
 func (s *Service) removeNow(c *instance, volumes bool) {
 	spec, _ := c.view()
 	c.cancelRetry()
-	if err := s.store.bury(c.id); err != nil {
-		s.log.Error("removing a container's documents", "id", c.id, "error", err)
-	}
+	s.buryDocuments(c)
 	if hasVolumes(spec) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), tearDownTimeout)
 		s.unmountBeforeVolumes(ctx, spec)
 		s.releaseVolumes(ctx, spec, volumes)
 		cancel()
 	}
+	c.setState(func(st *State) { st.Status = container.StateRemoving })
+	s.reg.remove(c)
 	c.mu.Lock()
 	c.gone = true
 	c.mu.Unlock()
-	c.setState(func(st *State) { st.Status = container.StateRemoving })
-	s.reg.remove(c)
 	s.emit(spec, events.ActionDestroy)
 	s.endPending(c)
 	c.tellEnd(true)
 	s.forgetExecs(c)
 	s.background(func(context.Context) { s.clear(spec) })
+}
+
+func (s *Service) buryDocuments(c *instance) {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	c.buried = true
+	if err := s.store.bury(c.id); err != nil {
+		s.log.Error("removing a container's documents", "id", c.id, "error", err)
+	}
 }
 
 func hasVolumes(spec *Spec) bool { return len(spec.Mounts) > 0 }

@@ -116,6 +116,12 @@ func (k kernel) dropUnsupported(r *container.Resources) []string {
 		fmt.Sprintf(lacks, "memory swappiness capabilities", "Memory swappiness discarded."), func() { r.MemorySwappiness = nil })
 	drop(r.MemoryReservation > 0, k.memory, fmt.Sprintf(lacks, "memory soft limit capabilities", "Limitation discarded."),
 		func() { r.MemoryReservation = 0 })
+	if r.OomKillDisable != nil && !*r.OomKillDisable && !k.oomDisable {
+		r.OomKillDisable = nil // what cannot be turned off is on
+	}
+	if r.MemorySwappiness != nil && *r.MemorySwappiness == -1 {
+		r.MemorySwappiness = nil // how old clients say that they have no wish
+	}
 	drop(r.OomKillDisable != nil && *r.OomKillDisable, k.oomDisable,
 		"Your kernel does not support OomKillDisable. OomKillDisable discarded.", func() { r.OomKillDisable = nil })
 	drop(r.PidsLimit != nil && *r.PidsLimit > 0, k.pids, fmt.Sprintf(lacks, "PIDs limit capabilities", "PIDs limit discarded."),

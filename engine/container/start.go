@@ -96,13 +96,13 @@ func (s *Service) bringUp(ctx context.Context, c *instance, spec *Spec) (*life, 
 // begin makes it known that the container runs.
 func (s *Service) begin(c *instance, spec *Spec, pid int, net connected) *life {
 	l := c.beginLife(s.ctx)
-	state := c.setState(func(st *State) {
+	c.setState(func(st *State) {
 		st.Status, st.PID, st.StartedAt = container.StateRunning, pid, time.Now().UTC()
 		st.ExitCode, st.Error, st.OOMKilled, st.StoppedManually, st.Started = 0, "", false, false, true
 		st.Endpoints, st.Ports, st.SandboxPath = net.endpoints, net.ports, net.sandbox
 		st.Health = initialHealth(spec.Config.Healthcheck)
 	})
-	s.persist(c, state)
+	s.persist(c)
 	s.emit(spec, events.ActionStart)
 	return l
 }
@@ -110,7 +110,7 @@ func (s *Service) begin(c *instance, spec *Spec, pid int, net connected) *life {
 // startFailed clears up and tells why.
 func (s *Service) startFailed(c *instance, spec *Spec, cause error) {
 	code := startExitCode(cause)
-	state := c.setState(func(st *State) {
+	c.setState(func(st *State) {
 		st.Status, st.PID = container.StateExited, 0
 		if !st.Started {
 			st.Status = container.StateCreated
@@ -120,7 +120,7 @@ func (s *Service) startFailed(c *instance, spec *Spec, cause error) {
 	})
 	s.endPending(c)
 	s.tearDown(spec)
-	s.persist(c, state)
+	s.persist(c)
 	if spec.HostConfig.AutoRemove {
 		s.removeNow(c, true)
 		return

@@ -37,7 +37,8 @@ func (s *Service) halt(ctx context.Context, c *instance, o StopOptions, manual b
 		return err
 	}
 	if manual {
-		s.persist(c, c.setState(func(st *State) { st.StoppedManually = true }))
+		c.setState(func(st *State) { st.StoppedManually = true })
+		s.persist(c)
 	}
 	if s.stopRestarting(ctx, c) {
 		s.emit(spec, events.ActionStop)
@@ -94,7 +95,8 @@ func (s *Service) stopRestarting(ctx context.Context, c *instance) bool {
 	if _, state := c.view(); state.Status != container.StateRestarting {
 		return false
 	}
-	s.persist(c, c.setState(func(st *State) { st.Status = container.StateExited }))
+	c.setState(func(st *State) { st.Status = container.StateExited })
+	s.persist(c)
 	c.tellEnd(false)
 	return true
 }
@@ -179,7 +181,8 @@ func (s *Service) Kill(ctx context.Context, ref, name string) error {
 		return conflict("cannot kill container: %s: container %s is not running", ref, c.id)
 	}
 	if stops(spec, sig) {
-		s.persist(c, c.setState(func(st *State) { st.StoppedManually = true }))
+		c.setState(func(st *State) { st.StoppedManually = true })
+		s.persist(c)
 	}
 	if err := s.signal(ctx, c, spec, sig); err != nil {
 		return system("cannot kill container: %s: %w", ref, err)
@@ -236,7 +239,8 @@ func (s *Service) Pause(ctx context.Context, ref string) error {
 	if err := s.deps.Runtime.Pause(ctx, c.id); err != nil {
 		return system("cannot pause container %s: %w", c.id, err)
 	}
-	s.persist(c, c.setState(func(st *State) { st.Status = container.StatePaused }))
+	c.setState(func(st *State) { st.Status = container.StatePaused })
+	s.persist(c)
 	s.emit(spec, events.ActionPause)
 	return nil
 }
@@ -254,7 +258,8 @@ func (s *Service) Unpause(ctx context.Context, ref string) error {
 	if err := s.deps.Runtime.Resume(ctx, c.id); err != nil {
 		return system("cannot unpause container %s: %w", c.id, err)
 	}
-	s.persist(c, c.setState(func(st *State) { st.Status = container.StateRunning }))
+	c.setState(func(st *State) { st.Status = container.StateRunning })
+	s.persist(c)
 	s.emit(spec, events.ActionUnPause)
 	return nil
 }
