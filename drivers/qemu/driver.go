@@ -35,7 +35,9 @@ func (d *Driver) Check(ctx context.Context, h *drivers.Host, o drivers.Options) 
 	if err != nil {
 		return err
 	}
-	if err := checkVersion(ctx, bin); err != nil {
+	whole := make(chan error, 1)
+	go func() { whole <- d.verify(ctx, h, im) }() // takes as long as QEMU takes to tell its version
+	if err := errors.Join(checkVersion(ctx, bin), <-whole); err != nil {
 		return err
 	}
 	if _, _, err := d.host.choose(s, im.Arch); err != nil {
@@ -98,6 +100,12 @@ func (d *Driver) boot(ctx context.Context, h *drivers.Host, s *state) error {
 	im, err := d.findImage(s)
 	if err != nil {
 		return fmt.Errorf("machine %q: %w", h.Name, err)
+	}
+	if !alive(h.Dir) {
+		if err := d.verify(ctx, h, im); err != nil {
+			return fmt.Errorf("machine %q: %w", h.Name, err)
+		}
+		d.remember(h)
 	}
 	accel, why, err := d.host.choose(s, im.Arch)
 	if err != nil {

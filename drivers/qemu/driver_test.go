@@ -2,14 +2,17 @@ package qemu
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/drivers/qemu/vswitch"
@@ -113,8 +116,14 @@ func says(err error, part string) bool {
 func fakeImage(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	m, _ := json.Marshal(seed.Image{Arch: "amd64", Cmdline: "quiet"})
-	for name, content := range map[string]string{seed.Manifest: string(m), seed.Kernel: "k", seed.Initrd: "i", seed.Root: "r"} {
+	files := map[string]string{seed.Kernel: "k", seed.Initrd: "i", seed.Root: "r"}
+	sums := map[string]string{}
+	for name, content := range files {
+		sums[name] = fmt.Sprintf("%x", sha256.Sum256([]byte(content)))
+	}
+	m, _ := json.Marshal(seed.Image{Arch: "amd64", Cmdline: "quiet", Files: sums})
+	files[seed.Manifest] = string(m)
+	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -150,6 +159,10 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 	os.WriteFile(filepath.Join(broken, seed.Root), nil, 0o644)
 	half := fakeImage(t)
 	os.Remove(filepath.Join(half, seed.Initrd))
+	cut := fakeImage(t)
+	os.WriteFile(filepath.Join(cut, seed.Initrd), []byte("x"), 0o644)
+	unsummed := fakeImage(t)
+	os.WriteFile(filepath.Join(unsummed, seed.Manifest), []byte(`{"arch":"amd64"}`), 0o644)
 	garbled := fakeImage(t)
 	os.WriteFile(filepath.Join(garbled, seed.Manifest), []byte("{"), 0o644)
 	for _, tt := range []struct {
@@ -169,6 +182,8 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		{"image missing", good, filepath.Join(t.TempDir(), "none"), "make guest"},
 		{"image empty", good, broken, "is broken"},
 		{"image half there", good, half, "not whole"},
+		{"image damaged", good, cut, seed.Initrd + " has another checksum"},
+		{"manifest without checksums", good, unsummed, "no checksum of"},
 		{"manifest garbled", good, garbled, seed.Manifest},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -178,6 +193,40 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// A file that was compared is read again only when it has been written since.
+func TestImageIsComparedOnce(t *testing.T) {
+	ctx, h, dir := t.Context(), testHost(t), fakeImage(t)
+	os.MkdirAll(filepath.Join(filepath.Dir(filepath.Dir(h.Dir)), "qemu"), 0o700)
+	verify := func(remembers bool) error {
+		d := New(Config{GuestDir: dir}).(*Driver)
+		im, err := d.findImage(&state{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = d.verify(ctx, h, im); err == nil && remembers {
+			d.remember(h)
+		}
+		return err
+	}
+	if err := verify(true); err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Join(dir, seed.Root)
+	fi, err := os.Stat(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	os.WriteFile(root, []byte("R"), 0o644)
+	os.Chtimes(root, fi.ModTime(), fi.ModTime()) // nobody does this by accident
+	if err := verify(false); err != nil {
+		t.Errorf("a file that looks as before was read again: %v", err)
+	}
+	os.Chtimes(root, fi.ModTime(), fi.ModTime().Add(time.Second))
+	if err := verify(false); err == nil || !strings.Contains(err.Error(), "make guest") {
+		t.Errorf("a damaged file: %v", err)
 	}
 }
 

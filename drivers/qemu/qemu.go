@@ -40,10 +40,11 @@ type Config struct {
 	Idle time.Duration
 }
 
-// Driver makes machines with QEMU. It has no state of its own: several processes may use the same store.
+// Driver makes machines with QEMU. It has no state of its own that matters: several processes may use the same store.
 type Driver struct {
-	conf Config
-	host host
+	conf    Config
+	host    host
+	checked checked
 }
 
 var (
