@@ -73,7 +73,7 @@ fmt: ## format the code
 
 .PHONY: lint
 lint: $(SHIM) ## check formatting and vet
-	@test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)"
+	@bad=$$(gofmt -l $$(git ls-files '*.go')); [[ -z $$bad ]] || { printf 'not formatted (make fmt):\n%s\n' "$$bad" >&2; exit 1; }
 	@$(GO) vet ./...
 
 .PHONY: clean
