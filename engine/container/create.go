@@ -12,11 +12,9 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/getberth/berth/engine/container/mountspec"
 	"github.com/getberth/berth/engine/container/oci"
 )
 
@@ -251,7 +249,7 @@ func (s *Service) furnish(ctx context.Context, c *instance) error {
 	if err := s.deps.Images.PrepareRootFS(ctx, spec.ID, spec.ImageID, spec.Platform); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(spec.Mounts, func(p mountspec.Point) bool { return p.Type == mount.TypeVolume }) {
+	if !hasVolumes(spec) {
 		return nil
 	}
 	return s.furnishVolumes(ctx, c)

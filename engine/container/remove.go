@@ -5,11 +5,14 @@ package container
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
 
+	"github.com/getberth/berth/engine/container/mountspec"
 	"github.com/getberth/berth/engine/filter"
 )
 
@@ -103,7 +106,9 @@ func (s *Service) buryDocuments(c *instance) {
 	}
 }
 
-func hasVolumes(spec *Spec) bool { return len(spec.Mounts) > 0 }
+func hasVolumes(spec *Spec) bool {
+	return slices.ContainsFunc(spec.Mounts, func(p mountspec.Point) bool { return p.Type == mount.TypeVolume })
+}
 
 // unmountBeforeVolumes: a container's mounts of its volumes go with its processes.
 func (s *Service) unmountBeforeVolumes(ctx context.Context, spec *Spec) {
