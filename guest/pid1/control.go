@@ -77,6 +77,9 @@ func (c *control) serve(ctx context.Context, log *slog.Logger, f io.Reader) {
 	}
 }
 
+// askPowerOff ends the machine as poweroff(8) does: by a signal to process 1, which this is.
+func askPowerOff() { _ = unix.Kill(unix.Getpid(), unix.SIGUSR2) }
+
 // clockTolerance is how far the clock may be off before it is stepped: a host that slept, or an emulator that lags.
 const clockTolerance = 100 * time.Millisecond
 
@@ -85,6 +88,9 @@ func (c *control) obey(log *slog.Logger, line []byte) {
 	if err := json.Unmarshal(line, &cmd); err != nil {
 		log.Warn("the host said something that is no command", "error", err)
 		return
+	}
+	if cmd.PowerOff {
+		askPowerOff()
 	}
 	if cmd.Time > 0 {
 		if off := time.Since(time.Unix(0, cmd.Time)).Abs(); off > clockTolerance {

@@ -1,7 +1,5 @@
 //go:build linux
 
-// Package e2e does what a user does, with the real parts: berth makes a light VM in QEMU, and the stock docker client runs
-// containers there. One machine is shared by all scenarios, since booting one costs more than all they do.
 package e2e
 
 import (
@@ -129,6 +127,7 @@ func (w *world) environ() []string {
 		"XDG_RUNTIME_DIR=" + w.home,
 		"TMPDIR=" + os.TempDir(),
 		"MIRROR=" + w.mirror,
+		"SHELL=/bin/sh",
 		"TERM=dumb",
 	}
 }
