@@ -51,6 +51,9 @@ func (s *Service) end(ctx context.Context, bundle string) error {
 	}
 	defer l.Close()
 	peer, err := peerOf(l)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

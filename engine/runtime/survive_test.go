@@ -80,7 +80,8 @@ func TestContainerOutlivesTheEngine(t *testing.T) {
 		t.Fatal(state, err)
 	}
 	c := f.attach(nil)
-	if code, err := f.exec(process("touch", "/tmp/go"), shim.Streams{}); code != 0 || err != nil {
+	// The end of the container may overtake the end of the exec, whose code is that of a killed one then.
+	if code, err := f.exec(process("touch", "/tmp/go"), shim.Streams{}); code != 0 && code != 137 || err != nil {
 		t.Fatal(code, err)
 	}
 	if exit := f.wait(); exit.Code != 6 {
