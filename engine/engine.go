@@ -189,7 +189,12 @@ func (e *engine) openNetworks(ctx context.Context) (err error) {
 	c := network.Config{
 		Root: e.cfg.DataRoot, ExecRoot: e.cfg.ExecRoot, Bridge: e.cfg.Bridge, BIP: e.cfg.BIP,
 		IPTables: e.cfg.IPTables, UserlandProxy: e.cfg.UserlandProxy,
-		DNS: servers, DNSSearch: e.cfg.DNSSearch, DNSOptions: e.cfg.DNSOptions, Events: e.events,
+		DNS: servers, DNSSearch: e.cfg.DNSSearch, DNSOptions: e.cfg.DNSOptions, Events: e.events, Log: e.log,
+	}
+	if e.cfg.PortsRelay != "" {
+		if c.Relay, err = netip.ParseAddr(e.cfg.PortsRelay); err != nil {
+			return fmt.Errorf("ports relay: %w", err)
+		}
 	}
 	if e.ports != nil {
 		c.PortsChanged = e.ports.changed

@@ -32,7 +32,7 @@ func key(flag string) string {
 		return flag + "s" // as dockerd's
 	case "insecure-registry":
 		return "insecure-registries"
-	case "tls-await", "ports-channel":
+	case "tls-await", "ports-channel", "ports-relay":
 		return "berth-" + flag
 	}
 	return flag
@@ -76,6 +76,7 @@ func (o *serveFlags) register(f *pflag.FlagSet) {
 	f.StringVar(&c.DefaultRuntime, "default-runtime", "", "runc")
 	f.BoolVar(&o.liveRestore, "live-restore", true, "containers go on without the engine")
 	f.IntVar(&c.ShutdownTimeout, "shutdown-timeout", 0, "seconds for requests under way to end (default 15)")
+	f.StringVar(&c.PortsRelay, "ports-relay", "", "address of a light VM's host, for ports published on 127.0.0.1")
 	f.StringVar(&c.PortsChannel, "ports-channel", "", "file to write the published ports to, e.g. a virtio port")
 	o.registerIgnored(f)
 }

@@ -61,6 +61,9 @@ type Config struct {
 	// PortsChannel is a file, e.g. a virtio port, to which the engine writes the set of published ports, one JSON object a line
 	// (see PortSet), each time it changes: the host of a light VM forwards them.
 	PortsChannel string `json:"berth-ports-channel,omitempty"`
+	// PortsRelay is the IPv4 address from which the host of a light VM relays connections to its loopback: what containers
+	// publish on 127.0.0.1 answers to it.
+	PortsRelay string `json:"berth-ports-relay,omitempty"`
 }
 
 // PortSet is all that containers publish at one moment.

@@ -102,3 +102,15 @@ func TestOtherHosts(t *testing.T) {
 		refuse(t, lan.ask, "tcp", at)
 	}
 }
+
+// The computer on which this host is a light VM relays what its users send to their own loopback; nobody else gets that far.
+func TestRelayReachesLoopback(t *testing.T) {
+	e := start(t, func(c *Config) { c.Relay = netip.MustParseAddr(lanAddr) })
+	lan := e.lan()
+	web := e.run("web", "bridge")
+	web.serveTCP(80, "hello")
+	web.publish(network.PortMap{network.MustParsePort("80/tcp"): {on("127.0.0.1", "8081"), on("127.0.0.8", "8082")}})
+	expect(t, lan.ask, "tcp", hostAddr+":8081", lanAddr+" hello")
+	refuse(t, lan.ask, "tcp", hostAddr+":8082")
+	refuse(t, web.ask, "tcp", "172.17.0.1:8081")
+}

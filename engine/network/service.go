@@ -35,6 +35,9 @@ type Config struct {
 	MTU    int    // of networks that ask for none; 0 means 1500
 
 	IPTables      *bool // false: no NAT, no isolation; ports are published by the proxy alone
+	// Relay is the address from which a light VM's host relays connections to its own loopback: they find what containers
+	// publish on 127.0.0.1. The zero Addr means none.
+	Relay         netip.Addr
 	UserlandProxy *bool // false: the proxy only reserves ports; none is published on IPv6
 
 	DNS        []netip.Addr // resolvers of containers that name none; empty means the host's
@@ -94,7 +97,7 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 	}
 	s.link = link
 	if enabled(cfg.IPTables) {
-		s.fw = firewall.New()
+		s.fw = firewall.New(cfg.Relay)
 	} else {
 		s.fwMissing = "it is turned off (iptables: false)"
 	}

@@ -71,7 +71,7 @@ func engineCommand() (*exec.Cmd, error) {
 	}
 	args := []string{"serve", "--config-file", config.File, "--tls-await", "--pidfile", "/run/berth/berthd.pid"}
 	if ports := "/dev/virtio-ports/" + seed.PortsPort; exists(ports) {
-		args = append(args, "--ports-channel", ports)
+		args = append(args, "--ports-channel", ports, "--ports-relay", seed.Gateway)
 	}
 	if err := os.MkdirAll(config.ExecRoot, 0o711); err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 }
 
 // patience bounds what a scenario waits for; it is generous, since the VM's processor is emulated.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // httpCmd: [!] http URL [TEXT]. Waits until the URL is answered with the text in it, or, negated, until nothing answers.
 func httpCmd(ts *testscript.TestScript, neg bool, args []string) {

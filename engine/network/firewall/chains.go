@@ -1,6 +1,8 @@
 package firewall
 
 import (
+	"net/netip"
+
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
@@ -27,6 +29,7 @@ const (
 //	                    iifname @bridges ip saddr 127.0.0.0/8 drop }
 //	chain prerouting  { type nat hook prerouting priority dstnat
 //	                    ip daddr 127.0.0.0/8 return
+//	                    ip saddr RELAY iifname != @bridges dnat ip to meta l4proto . 127.0.0.1 . th dport map @publish_one # if Relay
 //	                    fib daddr type local jump published }
 //	chain output      { type nat hook output priority dstnat
 //	                    ip daddr 127.0.0.0/8 return # if noLoopback
@@ -46,7 +49,7 @@ const (
 //	                    ct status dnat accept
 //	                    iifname . oifname @same accept
 //	                    drop }
-func addChains(c *nftables.Conn, t *nftables.Table, noLoopback bool) {
+func addChains(c *nftables.Conn, t *nftables.Table, want Rules) {
 	r := ruler{c: c, t: t}
 
 	// The bridges route 127/8 (route_localnet), for ports published on it: containers must not use that.
@@ -61,9 +64,13 @@ func addChains(c *nftables.Conn, t *nftables.Table, noLoopback bool) {
 	// Who sends to 127/8 from another machine must not be answered by a port that is published there.
 	prerouting := r.base("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 	r.rule(prerouting, loopback(ipDst), verdict(expr.VerdictReturn, ""))
+	if want.Relay.Is4() {
+		r.rule(prerouting, from(want.Relay), inSet(expr.MetaKeyIIFNAME, setBridges, true),
+			l4proto(reg1), constant(netip.AddrFrom4([4]byte{127, 0, 0, 1}), small1), transportPort(small2), dnat(mapOne))
+	}
 	r.rule(prerouting, toLocal(), verdict(expr.VerdictJump, published.Name))
 	output := r.base("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
-	if noLoopback {
+	if want.NoLoopback {
 		r.rule(output, loopback(ipDst), verdict(expr.VerdictReturn, ""))
 	}
 	r.rule(output, toLocal(), verdict(expr.VerdictJump, published.Name))
@@ -178,6 +185,15 @@ func loopback(offset uint32) exprs {
 	return append(ipv4(),
 		&expr.Payload{Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 1, DestRegister: reg1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: []byte{127}})
+}
+
+// from matches packets of one IPv4 address.
+func from(addr netip.Addr) exprs {
+	return append(append(ipv4(), ipField(ipSrc, reg1)...), &expr.Cmp{Op: expr.CmpOpEq, Register: reg1, Data: addr.AsSlice()})
+}
+
+func constant(addr netip.Addr, register uint32) exprs {
+	return exprs{&expr.Immediate{Register: register, Data: addr.AsSlice()}}
 }
 
 // toLocal matches packets for an address of this host.

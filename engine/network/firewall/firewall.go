@@ -3,6 +3,7 @@ package firewall
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 
 	"github.com/google/nftables"
@@ -21,8 +22,8 @@ type Firewall struct {
 	known bool // the kernel holds the rules
 }
 
-// New makes a firewall of which nothing is in the kernel yet.
-func New() *Firewall { return &Firewall{rules: Rules{}.clone()} }
+// New makes a firewall of which nothing is in the kernel yet. relay is that of Rules.
+func New(relay netip.Addr) *Firewall { return &Firewall{rules: Rules{Relay: relay}.clone()} }
 
 // Update changes the rules and brings them to the kernel in one transaction. If that fails, nothing has changed.
 func (f *Firewall) Update(change func(*Rules)) error {
@@ -98,7 +99,7 @@ func rebuild(want Rules) error {
 			return err
 		}
 	}
-	addChains(c, t, want.NoLoopback)
+	addChains(c, t, want)
 	return wrap(c.Flush())
 }
 

@@ -78,7 +78,7 @@ func subnet(i int) netip.Prefix {
 // Many networks with adjacent subnets, and as many ports as there are.
 func TestUpdate(t *testing.T) {
 	needRoot(t)
-	f := New()
+	f := New(netip.Addr{})
 	const bridges, ports = 60, 65535
 	must(t, f.Update(func(r *Rules) {
 		for i := range bridges {
@@ -105,7 +105,7 @@ func TestUpdate(t *testing.T) {
 
 func TestUpdateRepairs(t *testing.T) {
 	needRoot(t)
-	f := New()
+	f := New(netip.Addr{})
 	add := func(name string, i int) {
 		t.Helper()
 		must(t, f.Update(func(r *Rules) { r.Bridges[name] = Bridge{Subnet: subnet(i), Masquerade: true} }))
@@ -118,7 +118,7 @@ func TestUpdateRepairs(t *testing.T) {
 	add("two", 2)
 	check(t, map[string]int{setBridges: 2, setHairpin: 2, setSame: 2, setMasquerade: 2})
 	// Another engine's run takes over what this one left.
-	must(t, New().Update(func(r *Rules) { r.Bridges["three"] = Bridge{Subnet: subnet(3)} }))
+	must(t, New(netip.Addr{}).Update(func(r *Rules) { r.Bridges["three"] = Bridge{Subnet: subnet(3)} }))
 	check(t, map[string]int{setBridges: 1, setHairpin: 1, setSame: 1})
 	must(t, f.Remove())
 }
@@ -130,7 +130,7 @@ func TestOtherTablesStay(t *testing.T) {
 	must(t, err)
 	mine := c.AddTable(&nftables.Table{Name: "mine", Family: nftables.TableFamilyINet})
 	must(t, c.Flush())
-	f := New()
+	f := New(netip.Addr{})
 	must(t, f.Update(func(r *Rules) { r.Guarded[1] = struct{}{} }))
 	must(t, f.Rebuild())
 	must(t, f.Remove())

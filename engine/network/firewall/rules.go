@@ -25,6 +25,9 @@ type Rules struct {
 	Guarded map[uint16]struct{} // TCP ports of this host that bridges must not reach
 	// NoLoopback leaves to the proxy what this host sends to its loopback: bridges do not route 127/8 (route_localnet).
 	NoLoopback bool
+	// Relay is an address whose packets find what is published on 127.0.0.1: that of the computer on which this host is a light
+	// VM, whose loopback is the one that users mean. The zero Addr means nobody.
+	Relay netip.Addr
 }
 
 // Bridge is a network's interface and what its containers may.
