@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestInterruptedCreate cuts creates off while the VM boots and while it is provisioned, by Ctrl-C and by kill -9. What is there
@@ -33,7 +34,7 @@ func TestInterruptedCreate(t *testing.T) {
 	c.says(t, "To go on, give the same command again")
 
 	c = w.begin(t, create...)
-	c.until(t, "SSH answers", func() error { return c.has("Waiting for SSH") })
+	c.until(t, "the VM is made", func() error { return c.has("Waiting for SSH") })
 	c.end(t, syscall.SIGKILL)
 
 	w.berth(t, create...)
@@ -89,18 +90,23 @@ func (w *world) begin(t *testing.T, args ...string) *running {
 	return r
 }
 
-// until waits for something that happens while the command runs.
+// until waits for something that happens while the command runs. It looks often: where the VM is quick, the moment is short.
 func (r *running) until(t *testing.T, what string, happened func() error) {
 	t.Helper()
-	err := eventually(happened)
-	select {
-	case <-r.ended:
-		err = fmt.Errorf("berth has ended: %v", r.cmd.ProcessState)
-	default:
-	}
-	if err != nil {
-		r.end(t, syscall.SIGKILL)
-		t.Fatalf("waiting until %s: %v\n%s", what, err, r.out.String())
+	deadline := time.After(patience)
+	for {
+		err := happened()
+		if err == nil {
+			return
+		}
+		select {
+		case <-r.ended:
+			t.Fatalf("waiting until %s: berth has ended (%v): %v\n%s", what, r.cmd.ProcessState, err, r.out.String())
+		case <-deadline:
+			r.end(t, syscall.SIGKILL)
+			t.Fatalf("waiting until %s: %v\n%s", what, err, r.out.String())
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 
