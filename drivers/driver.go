@@ -45,6 +45,12 @@ type Diagnoser interface {
 	Diagnose(ctx context.Context, h *Host) (string, error)
 }
 
+// Warner is a driver that knows what of a running machine does not work although it runs, e.g. a published port that another
+// program has: one line for each.
+type Warner interface {
+	Warnings(ctx context.Context, h *Host) ([]string, error)
+}
+
 // Host is one machine as its driver sees it.
 type Host struct {
 	Name  string

@@ -91,6 +91,11 @@ func (m *Manager) ask(ctx context.Context, row Row) Row {
 		return row
 	}
 	row.Version = "v" + row.Version
+	if w, ok := d.(drivers.Warner); ok && row.Error == "" {
+		if l, err := w.Warnings(ctx, m.host(nil, row.Machine)); err == nil {
+			row.Error = squeeze(strings.Join(l, "; "))
+		}
+	}
 	return row
 }
 

@@ -369,6 +369,29 @@ func (b *box) describeSwitch(ctx context.Context, w *strings.Builder) {
 	}
 }
 
+// Warnings tells which published ports are not on this computer, and why.
+func (d *Driver) Warnings(ctx context.Context, h *drivers.Host) ([]string, error) {
+	s, err := mustLoad(h)
+	if err != nil {
+		return nil, err
+	}
+	b, err := d.open(h, s)
+	if err != nil {
+		return nil, err
+	}
+	st, err := vswitch.NewClient(b.run).Get(ctx, s.Index)
+	if err != nil {
+		return nil, err
+	}
+	var l []string
+	for _, f := range st.Forwards {
+		if f.Error != "" {
+			l = append(l, f.Error)
+		}
+	}
+	return l, nil
+}
+
 func upOrNot(up bool) string {
 	if up {
 		return "answers"

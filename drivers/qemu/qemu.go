@@ -52,6 +52,7 @@ var (
 	_ drivers.Killer    = (*Driver)(nil)
 	_ drivers.Restarter = (*Driver)(nil)
 	_ drivers.Diagnoser = (*Driver)(nil)
+	_ drivers.Warner    = (*Driver)(nil)
 )
 
 // New returns the driver.

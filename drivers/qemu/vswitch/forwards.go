@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
@@ -137,7 +138,7 @@ func (f *forwards) start(p place, w *forward) {
 	}
 	if w.err = err; err != nil {
 		w.closer = nil
-		w.err = fmt.Errorf("%s port %s on the host: %w", p.proto, p.host, cause(err))
+		w.err = fmt.Errorf("%s port %s on the host: %w%s", p.proto, p.host, cause(err), advice(err, p.host.Port()))
 	}
 }
 
@@ -196,6 +197,14 @@ func (f *forwards) close() {
 	for p, w := range f.open {
 		f.end(p, w)
 	}
+}
+
+// advice says why a port could not be opened where the system's words do not.
+func advice(err error, port uint16) string {
+	if errors.Is(err, fs.ErrPermission) && port < 1024 {
+		return " (ports below 1024 are root's, see net.ipv4.ip_unprivileged_port_start)"
+	}
+	return ""
 }
 
 // cause strips the wrapping that repeats the address.
