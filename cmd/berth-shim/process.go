@@ -84,8 +84,11 @@ func (p *process) wait() int {
 			return pid == p.pid || err != nil && !errors.Is(err, unix.EINTR)
 		})
 	}
-	if err != nil {
+	if err != nil { // then at the price of a thread
 		fmt.Fprintln(os.Stderr, "berth-shim: waiting for a process:", err)
+		for _, err = unix.Wait4(p.pid, &status, 0, nil); errors.Is(err, unix.EINTR); {
+			_, err = unix.Wait4(p.pid, &status, 0, nil)
+		}
 	}
 	return utils.ExitStatus(status)
 }

@@ -55,7 +55,7 @@ func run(control *net.UnixConn) error {
 		return err
 	}
 	go s.watch()
-	go s.accept(job.listener)
+	s.handlers.Go(func() { s.accept(job.listener) })
 	// An engine that is gone by now finds the container by its bundle.
 	_ = shim.WriteMessage(control, shim.Reply{State: s.snapshot()})
 	control.Close()

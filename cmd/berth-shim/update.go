@@ -4,6 +4,7 @@ package main
 
 import (
 	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/runc/libcontainer/specconv"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/getberth/berth/engine/runtime/shim"
@@ -27,13 +28,42 @@ func (s *supervisor) update(r *specs.LinuxResources) error {
 	if r.Pids != nil {
 		limits.PidsLimit = r.Pids.Limit
 	}
-	if r.BlockIO != nil && r.BlockIO.Weight != nil {
-		limits.BlkioWeight = *r.BlockIO.Weight
-	}
 	if r.Unified != nil {
 		limits.Unified = r.Unified
 	}
+	if err := setLists(&limits, r); err != nil {
+		return err
+	}
 	return s.container.Set(config)
+}
+
+// setLists changes limits of single devices and page sizes; specconv knows how. Device rules never change.
+func setLists(to *cgroups.Resources, r *specs.LinuxResources) error {
+	if r.BlockIO == nil && len(r.HugepageLimits) == 0 {
+		return nil
+	}
+	spec := &specs.Spec{Linux: &specs.Linux{Resources: &specs.LinuxResources{BlockIO: r.BlockIO, HugepageLimits: r.HugepageLimits}}}
+	from, err := specconv.CreateCgroupConfig(&specconv.CreateOpts{Spec: spec}, nil)
+	if err != nil {
+		return invalid("%v", err)
+	}
+	if b := r.BlockIO; b != nil {
+		set(&to.BlkioWeight, b.Weight)
+		set(&to.BlkioLeafWeight, b.LeafWeight)
+		setList(&to.BlkioWeightDevice, from.Resources.BlkioWeightDevice)
+		setList(&to.BlkioThrottleReadBpsDevice, from.Resources.BlkioThrottleReadBpsDevice)
+		setList(&to.BlkioThrottleWriteBpsDevice, from.Resources.BlkioThrottleWriteBpsDevice)
+		setList(&to.BlkioThrottleReadIOPSDevice, from.Resources.BlkioThrottleReadIOPSDevice)
+		setList(&to.BlkioThrottleWriteIOPSDevice, from.Resources.BlkioThrottleWriteIOPSDevice)
+	}
+	setList(&to.HugetlbLimit, from.Resources.HugetlbLimit)
+	return nil
+}
+
+func setList[T any](to *[]T, from []T) {
+	if len(from) > 0 {
+		*to = from
+	}
 }
 
 func setCPU(to *cgroups.Resources, c *specs.LinuxCPU) {
@@ -69,6 +99,10 @@ func setMemory(to *cgroups.Resources, m *specs.LinuxMemory) {
 	set(&to.Memory, m.Limit)
 	set(&to.MemorySwap, m.Swap)
 	set(&to.MemoryReservation, m.Reservation)
+	set(&to.OomKillDisable, m.DisableOOMKiller)
+	if m.Swappiness != nil {
+		to.MemorySwappiness = m.Swappiness
+	}
 	if m.CheckBeforeUpdate != nil {
 		to.MemoryCheckBeforeUpdate = *m.CheckBeforeUpdate
 	}

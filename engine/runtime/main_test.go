@@ -34,7 +34,7 @@ func run(m *testing.M) int {
 		testShim = path
 	} else if os.Geteuid() == 0 {
 		path := filepath.Join(dir, "berth-shim")
-		cmd := exec.Command("go", "build", "-tags", "netgo osusergo seccomp runc_nocriu", "-trimpath",
+		cmd := exec.Command("go", "build", "-tags", "netgo osusergo seccomp", "-trimpath",
 			"-ldflags", "-s -w -linkmode external -extldflags -static", "-o", path, "github.com/getberth/berth/cmd/berth-shim")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 		if out, err := cmd.CombinedOutput(); err != nil {
