@@ -76,13 +76,12 @@ func udpCmd(ts *testscript.TestScript, _ bool, args []string) {
 // untilCmd: until TEXT COMMAND ARG…. Runs the command until its output has the text in it.
 func untilCmd(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(eventually(func() error {
-		cmd := exec.Command(args[1], args[2:]...)
-		cmd.Env = environ(ts)
 		path, err := lookPath(ts, args[1])
 		if err != nil {
 			return err
 		}
-		cmd.Path = path
+		cmd := exec.Command(path, args[2:]...)
+		cmd.Env = environ(ts)
 		out, err := cmd.CombinedOutput()
 		if strings.Contains(string(out), args[0]) {
 			return nil
