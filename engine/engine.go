@@ -42,9 +42,11 @@ type Options struct {
 	Build  Build
 	Log    *slog.Logger
 	Ready  func() // called once the API answers; may be nil
+	// Halting is asked when ctx has ended: true means that the machine goes down, so that containers are stopped. May be nil.
+	Halting func() bool
 }
 
-// Run runs an engine until ctx ends. Containers go on when it returns.
+// Run runs an engine until ctx ends. Containers go on when it returns, unless o.Halting says otherwise.
 func Run(ctx context.Context, o Options) error {
 	lock, err := claim(o.Config)
 	if err != nil {
@@ -61,7 +63,21 @@ func Run(ctx context.Context, o Options) error {
 	if err := e.open(ctx); err != nil {
 		return err
 	}
-	return e.serve(ctx, listeners)
+	err = e.serve(ctx, listeners)
+	if o.Halting != nil && o.Halting() {
+		e.stopContainers()
+	}
+	return err
+}
+
+// haltPatience bounds the orderly end of all containers, whose own time to stop is 10 s unless they ask for more.
+const haltPatience = 25 * time.Second
+
+// stopContainers ends all containers because their machine goes down; those with a restart policy come back with it.
+func (e *engine) stopContainers() {
+	ctx, cancel := context.WithTimeout(context.Background(), haltPatience)
+	defer cancel()
+	e.containers.Shutdown(ctx)
 }
 
 // claim makes the folders and keeps every other engine out of them.

@@ -55,8 +55,11 @@ func serve(ctx context.Context, c config.Config, stderr io.Writer) error {
 		return errors.New("the engine needs to be started by root")
 	}
 	unix.Umask(0o022)
-	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT, unix.SIGPWR)
 	defer stop()
+	halting := make(chan os.Signal, 1)
+	signal.Notify(halting, unix.SIGPWR)
+	defer signal.Stop(halting)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, unix.SIGHUP)
 	defer signal.Stop(hup)
@@ -67,6 +70,7 @@ func serve(ctx context.Context, c config.Config, stderr io.Writer) error {
 	}()
 	return engine.Run(ctx, engine.Options{
 		Config: c, Build: buildInfo(), Log: logger, Ready: func() { pid1.NotifyReady(logger) },
+		Halting: func() bool { return len(halting) > 0 },
 	})
 }
 

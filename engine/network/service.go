@@ -34,7 +34,7 @@ type Config struct {
 	BIP    string // address of the default bridge, e.g. 172.26.0.1/16
 	MTU    int    // of networks that ask for none; 0 means 1500
 
-	IPTables      *bool // false: no NAT, no isolation; ports are published by the proxy alone
+	IPTables *bool // false: no NAT, no isolation; ports are published by the proxy alone
 	// Relay is the address from which a light VM's host relays connections to its own loopback: they find what containers
 	// publish on 127.0.0.1. The zero Addr means none.
 	Relay         netip.Addr

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -119,7 +120,8 @@ type service struct {
 	name string
 	// command makes the process to start; it is called before each start, since what to run may have been replaced.
 	command func() (*exec.Cmd, error)
-	log     *os.File // closed when the service is not started again
+	log     *os.File       // closed when the service is not started again
+	end     syscall.Signal // asks for its end
 }
 
 // restartDelay and restartMax bound how fast a service that keeps ending is started again.
@@ -171,7 +173,7 @@ func (c *children) runService(s service, stopping <-chan struct{}) {
 	case err := <-done:
 		c.log.Warn("ended, starting it again", "service", s.name, "error", err)
 	case <-stopping:
-		_ = cmd.Process.Signal(unix.SIGTERM)
+		_ = cmd.Process.Signal(s.end)
 		select {
 		case <-done:
 		case <-time.After(serviceGrace):
@@ -181,8 +183,8 @@ func (c *children) runService(s service, stopping <-chan struct{}) {
 	}
 }
 
-// serviceGrace is how long a service may take to end.
-const serviceGrace = 10 * time.Second
+// serviceGrace is how long a service may take to end: the engine stops containers, each of which may take 10 s or what it asks for.
+const serviceGrace = 30 * time.Second
 
 // stop ends all services and waits for them.
 func (c *children) stop() {

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,7 +34,7 @@ func (i *initd) startSSH(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return i.keepReporting(ctx, "ssh", "/var/log/sshd.log", func() (*exec.Cmd, error) {
+	return i.keepReporting(ctx, "ssh", "/var/log/sshd.log", unix.SIGTERM, func() (*exec.Cmd, error) {
 		// The keys go through a pipe: they are not for argv, the environment or a file.
 		cmd := exec.Command(imageEngine, SSHCommand)
 		cmd.Stdin = bytes.NewReader(content)
@@ -41,11 +43,12 @@ func (i *initd) startSSH(ctx context.Context) error {
 }
 
 func (i *initd) startEngine(ctx context.Context) error {
-	return i.keepReporting(ctx, "engine", engineLog, engineCommand)
+	// At SIGPWR the engine stops its containers before it ends.
+	return i.keepReporting(ctx, "engine", engineLog, unix.SIGPWR, engineCommand)
 }
 
 // keepReporting keeps a service running whose readiness becomes an event of the same name.
-func (i *initd) keepReporting(ctx context.Context, name, logPath string, command func() (*exec.Cmd, error)) error {
+func (i *initd) keepReporting(ctx context.Context, name, logPath string, end syscall.Signal, command func() (*exec.Cmd, error)) error {
 	notify, err := i.listenReady(ctx, name)
 	if err != nil {
 		return err
@@ -54,7 +57,7 @@ func (i *initd) keepReporting(ctx context.Context, name, logPath string, command
 	if err != nil {
 		return err
 	}
-	i.children.keep(service{name: name, log: log, command: func() (*exec.Cmd, error) {
+	i.children.keep(service{name: name, log: log, end: end, command: func() (*exec.Cmd, error) {
 		cmd, err := command()
 		if err == nil {
 			cmd.Env = append(os.Environ(), notify)
@@ -94,8 +97,11 @@ func openLog(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 }
 
-// stopContainers ends what still runs in containers after the engine has gone: a polite signal, then, after the grace, the other.
-// Their supervisors write down how they ended.
+// containerGrace is how long containers may take whose engine could not stop them.
+const containerGrace = 5 * time.Second
+
+// stopContainers ends what still runs in containers after the engine has gone, which leaves none when all is well: a polite
+// signal, then, after the grace, the other. Their supervisors write down how they ended.
 func (i *initd) stopContainers() {
 	groups := containerGroups()
 	if len(groups) == 0 {
@@ -107,11 +113,11 @@ func (i *initd) stopContainers() {
 			_ = unix.Kill(pid, unix.SIGTERM)
 		}
 	}
-	waitEmpty(groups, serviceGrace)
+	waitEmpty(groups, containerGrace)
 	for _, g := range groups {
 		_ = os.WriteFile(filepath.Join(g, "cgroup.kill"), []byte("1"), 0)
 	}
-	waitEmpty(groups, serviceGrace)
+	waitEmpty(groups, containerGrace)
 }
 
 // containerGroups are the control groups of containers, which the engine keeps below "berth".
