@@ -27,9 +27,10 @@ type launch struct {
 	state  *state
 	image  *image
 	accel  string
-	data   string // absolute path of the data disk
-	seed   string // absolute path of the seed disk
-	goarch string // the host's
+	qemu   version // known for tcg only
+	data   string  // absolute path of the data disk
+	seed   string  // absolute path of the seed disk
+	goarch string  // the host's
 }
 
 // obj is an argument in JSON form, in which no character of a path has a meaning.
@@ -80,10 +81,17 @@ func (l *launch) machine() string {
 	return "q35,vmport=off,hpet=off,smbus=off,sata=off,usb=off,graphics=off,dump-guest-core=off"
 }
 
+// acceleration keeps TCG of QEMU before 8.1 to one thread: with more, one processor may go on running what another has just patched.
+// Linux patches itself as it boots and whenever a feature is turned on, and then hangs in an endless int3. Fixed by QEMU's commit
+// deba78709ae8 ("accel/tcg: Always lock pages before translation"). On a computer of two cores a boot takes no longer by that.
 func (l *launch) acceleration() string {
 	switch l.accel {
 	case "tcg":
-		return "tcg,thread=multi,tb-size=" + strconv.Itoa(translationCache)
+		threads := "multi"
+		if l.qemu.before(8, 1) {
+			threads = "single"
+		}
+		return "tcg,thread=" + threads + ",tb-size=" + strconv.Itoa(translationCache)
 	case "whpx":
 		return "whpx,kernel-irqchip=off"
 	}

@@ -105,8 +105,27 @@ func distribution(osRelease string) string {
 
 var versionLine = regexp.MustCompile(`^QEMU emulator version (\d{1,4})\.(\d{1,4})`)
 
+// version is a release of QEMU.
+type version struct{ major, minor int }
+
+func (v version) before(major, minor int) bool {
+	return v.major < major || v.major == major && v.minor < minor
+}
+
 // checkVersion runs a QEMU to see that it runs and is new enough.
 func checkVersion(ctx context.Context, path string) error {
+	v, err := readVersion(ctx, path)
+	if err != nil {
+		return err
+	}
+	if v.before(minMajor, minMinor) {
+		return fmt.Errorf("%s is version %d.%d: berth requires QEMU >= %d.%d, which has -netdev stream", path, v.major, v.minor, minMajor, minMinor)
+	}
+	return nil
+}
+
+// readVersion asks a QEMU for its version.
+func readVersion(ctx context.Context, path string) (version, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "--version")
@@ -117,18 +136,16 @@ func checkVersion(ctx context.Context, path string) error {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return fmt.Errorf("running %s --version: %w%s", path, err, quoted(out.String()))
+		return version{}, fmt.Errorf("running %s --version: %w%s", path, err, quoted(out.String()))
 	}
 	m := versionLine.FindStringSubmatch(out.String())
 	if m == nil {
-		return fmt.Errorf("%s is not QEMU: its --version is not QEMU's%s", path, quoted(out.String()))
+		return version{}, fmt.Errorf("%s is not QEMU: its --version is not QEMU's%s", path, quoted(out.String()))
 	}
-	major, _ := strconv.Atoi(m[1])
-	minor, _ := strconv.Atoi(m[2])
-	if major < minMajor || major == minMajor && minor < minMinor {
-		return fmt.Errorf("%s is version %d.%d: berth requires QEMU >= %d.%d, which has -netdev stream", path, major, minor, minMajor, minMinor)
-	}
-	return nil
+	var v version
+	v.major, _ = strconv.Atoi(m[1]) // versionLine bounds them
+	v.minor, _ = strconv.Atoi(m[2])
+	return v, nil
 }
 
 // quoted is a program's output for an error: one printable line, or nothing.

@@ -267,6 +267,12 @@ func TestCommandLine(t *testing.T) {
 			t.Errorf("not JSON: %s", a)
 		}
 	}
+	for v, want := range map[version]string{{7, 2}: "thread=single", {8, 0}: "thread=single", {8, 1}: "thread=multi", {11, 0}: "thread=multi"} {
+		l.qemu = v
+		if line := strings.Join(l.args(), " "); !strings.Contains(line, want) {
+			t.Errorf("QEMU %d.%d: %s is missing in %s", v.major, v.minor, want, line)
+		}
+	}
 	l.accel = "kvm"
 	if line := strings.Join(l.args(), " "); strings.Contains(line, "mitigations=off") || !strings.Contains(line, "-cpu host") {
 		t.Errorf("under KVM: %s", line)

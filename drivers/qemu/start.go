@@ -60,6 +60,11 @@ func (b *box) startQEMU(ctx context.Context, im *image, accel string) (*qmp.Clie
 	}
 	defer ready.Close()
 	l := launch{name: b.h.Name, state: b.s, image: im, accel: accel, data: b.file(diskFile), seed: b.file(seedFile), goarch: b.d.host.goarch}
+	if accel == "tcg" {
+		if l.qemu, err = readVersion(ctx, bin); err != nil {
+			return nil, err
+		}
+	}
 	cmd := exec.Command(bin, l.args()...)
 	cmd.Dir = b.run
 	right.pass(cmd)
