@@ -17,6 +17,7 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/moby/moby/api/types/container"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/getberth/berth/engine/api"
 	"github.com/getberth/berth/engine/config"
@@ -121,14 +122,15 @@ type engine struct {
 	portsDone  chan struct{}
 }
 
-// open opens the services in the order in which they need each other, and takes over the containers that run.
+// open opens the services in the order in which they need each other, and takes over the containers that run. Images wait for
+// the disk, networks for the kernel: they open side by side.
 func (e *engine) open(ctx context.Context) (err error) {
 	began := time.Now()
 	if e.host, err = inspectHost(e.cfg.DataRoot); err != nil {
 		return err
 	}
 	steps := []func(context.Context) error{
-		e.openPorts, e.openImages, e.openVolumes, e.openNetworks, e.openRuntime, e.openContainers,
+		e.openPorts, sideBySide(e.openImages, e.openVolumes, e.openNetworks, e.openRuntime), e.openContainers,
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -139,6 +141,17 @@ func (e *engine) open(ctx context.Context) (err error) {
 	e.log.Info("engine open", "version", e.o.Build.Version, "data-root", e.cfg.DataRoot, "storage", e.images.Snapshotter(),
 		"took", time.Since(began).Round(time.Millisecond))
 	return nil
+}
+
+// sideBySide makes one step of several that do not need each other. All have ended when it has.
+func sideBySide(steps ...func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		var group errgroup.Group
+		for _, step := range steps {
+			group.Go(func() error { return step(ctx) })
+		}
+		return group.Wait()
+	}
 }
 
 func (e *engine) openPorts(ctx context.Context) (err error) {
