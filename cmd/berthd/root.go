@@ -2,15 +2,7 @@
 
 package main
 
-import (
-	"context"
-	"net"
-
-	"github.com/spf13/cobra"
-
-	"github.com/getberth/berth/guest/pid1"
-	"github.com/getberth/berth/guest/sshd"
-)
+import "github.com/spf13/cobra"
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
@@ -21,30 +13,6 @@ func newRoot() *cobra.Command {
 		Args:          cobra.NoArgs,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newServe(), newCSR(), newVersion(), newInit(), newGuestSSH())
+	root.AddCommand(newServe(), newCSR(), newVersion())
 	return root
-}
-
-func newInit() *cobra.Command {
-	return &cobra.Command{
-		Use:    "init",
-		Short:  "Boot the light VM (process 1 only)",
-		Hidden: true,
-		Args:   cobra.ArbitraryArgs, // the kernel passes on what it does not know
-		RunE:   func(cmd *cobra.Command, _ []string) error { return pid1.Main(cmd.Context()) },
-	}
-}
-
-func newGuestSSH() *cobra.Command {
-	return &cobra.Command{
-		Use:    pid1.SSHCommand,
-		Short:  "Serve SSH in the light VM",
-		Hidden: true,
-		Args:   cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return pid1.ServeSSH(cmd.Context(), cmd.InOrStdin(), func(ctx context.Context, l net.Listener, key []byte, authorized []string) error {
-				return sshd.Serve(ctx, l, key, authorized)
-			})
-		},
-	}
 }

@@ -28,7 +28,6 @@ var links = map[string]string{
 	"etc/hosts":        "/run/hosts",
 	"etc/mtab":         "/proc/self/mounts",
 	"lib64":            "lib",
-	"bin/init":         "/usr/bin/berthd",
 	"var/run":          "/run",
 	"etc/ssl/cert.pem": "certs/ca-certificates.crt",
 }
@@ -83,9 +82,12 @@ func (b *builder) layTree(root string) error {
 	return copyFile("/etc/ssl/certs/ca-certificates.crt", filepath.Join(root, "etc/ssl/certs/ca-certificates.crt"), 0o644)
 }
 
-// addPrograms puts in the engine, busybox with its names, and the one tool that busybox has no equal of: mke2fs for ext4.
+// addPrograms puts in the engine, init, busybox with its names, and the one tool that busybox has no equal of: mke2fs for ext4.
 func (b *builder) addPrograms(root string) error {
 	if err := b.addEngine(filepath.Join(root, config.GuestBinary)); err != nil {
+		return err
+	}
+	if err := copyFile(b.init, filepath.Join(root, "bin/init"), 0o755); err != nil {
 		return err
 	}
 	busybox, err := exec.LookPath("busybox")

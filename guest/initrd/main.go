@@ -74,5 +74,5 @@ func switchRoot() error {
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}
-	return unix.Exec("/usr/bin/berthd", []string{"berthd", "init"}, []string{"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/root", "TERM=linux"})
+	return unix.Exec("/sbin/init", []string{"init"}, []string{"PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME=/root", "TERM=linux"})
 }

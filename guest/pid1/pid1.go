@@ -18,10 +18,10 @@ import (
 	"github.com/getberth/berth/guest/seed"
 )
 
-// Main boots the guest and does not return but by ending the machine. args are the daemon's own, passed after "init".
+// Main boots the guest and does not return but by ending the machine.
 func Main(ctx context.Context) error {
 	if os.Getpid() != 1 {
-		return errors.New("init: this is for process 1 of berth's light VM only\nhint: run `berthd serve` to start the engine on a host")
+		return errors.New("this is for process 1 of berth's light VM only")
 	}
 	i := &initd{log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime}))}
 	i.children.log = i.log

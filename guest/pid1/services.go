@@ -36,7 +36,7 @@ func (i *initd) startSSH(ctx context.Context) error {
 	}
 	return i.keepReporting(ctx, "ssh", "/var/log/sshd.log", unix.SIGTERM, func() (*exec.Cmd, error) {
 		// The keys go through a pipe: they are not for argv, the environment or a file.
-		cmd := exec.Command(imageEngine, SSHCommand)
+		cmd := exec.Command("/proc/self/exe", SSHCommand)
 		cmd.Stdin = bytes.NewReader(content)
 		return cmd, nil
 	})

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SSHCommand is the hidden command by which init runs the SSH server in a process of its own.
+// SSHCommand is the argument with which init runs itself as the SSH server, in a process of its own.
 const SSHCommand = "guest-ssh"
 
 // sshArgs is what the SSH server reads from its standard input.
