@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/pkg/stdcopy"
@@ -307,22 +309,23 @@ func containerResize(c *call) error {
 
 // size reads a terminal's width and height.
 func (c *call) size() (width, height uint16, err error) {
-	w, err := c.number("w")
-	if err != nil {
+	if height, err = c.extent("h", "height"); err != nil {
 		return 0, 0, err
 	}
-	h, err := c.number("h")
-	if err != nil {
-		return 0, 0, err
+	width, err = c.extent("w", "width")
+	return width, height, err
+}
+
+func (c *call) extent(name, word string) (uint16, error) {
+	text := c.get(name)
+	n, err := strconv.ParseInt(text, 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrSyntax):
+		return 0, invalid("invalid resize %s %q: invalid syntax", word, text)
+	case err != nil || n < 0 || n > 1<<16-1: // winsize's fields are unsigned shorts
+		return 0, invalid("invalid resize %s %q: value out of range", word, text)
 	}
-	const most = 1<<16 - 1 // winsize's fields are unsigned shorts
-	if h == nil || *h < 0 || *h > most {
-		return 0, 0, invalid("invalid resize height %q", c.get("h"))
-	}
-	if w == nil || *w < 0 || *w > most {
-		return 0, 0, invalid("invalid resize width %q", c.get("w"))
-	}
-	return uint16(*w), uint16(*h), nil
+	return uint16(n), nil
 }
 
 func containerCommit(c *call) error {

@@ -29,6 +29,9 @@ func (b *createBody) UnmarshalJSON(data []byte) error {
 
 func containerCreate(c *call) error {
 	var body createBody
+	if c.r.ContentLength == 0 {
+		return invalid("invalid JSON: EOF")
+	}
 	if err := c.body(&body); err != nil {
 		return err
 	}

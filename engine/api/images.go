@@ -26,7 +26,15 @@ func imageList(c *call) error {
 	o := img.ListOptions{All: c.flag("all"), Filters: filters}
 	o.SharedSize = c.v >= 42 && c.flag("shared-size")
 	o.Manifests = c.v >= 47 && c.flag("manifests")
+	if c.v >= 54 && c.flag("identity") && !c.flag("manifests") {
+		return invalid("identity requires manifests=1")
+	}
 	images, err := c.Images.List(c.ctx(), o)
+	if c.v < 51 {
+		for i := range images {
+			images[i].Containers = -1
+		}
+	}
 	return reply(c, http.StatusOK, c.trimImages(images), err)
 }
 
@@ -38,9 +46,6 @@ func (c *call) trimImage(i image.Summary) any {
 	}
 	if c.v < 48 {
 		i.Descriptor = nil
-	}
-	if c.v < 51 {
-		i.Containers = -1
 	}
 	if c.v < 44 {
 		return withFields(i, map[string]any{"VirtualSize": i.Size})

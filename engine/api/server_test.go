@@ -147,7 +147,7 @@ func TestBodies(t *testing.T) {
 		{"not an object", `[]`, "application/json", 400, "invalid JSON"},
 		{"cut off", `{"Image":"a"`, "application/json", 400, "invalid JSON: unexpected EOF"},
 		{"more", `{"Image":"a"} {}`, "application/json", 400, "unexpected content after JSON"},
-		{"nothing", ``, "application/json", 400, "config cannot be empty"},
+		{"nothing", ``, "application/json", 400, "invalid JSON: EOF"},
 		{"null", `null`, "application/json", 400, "config cannot be empty"},
 		{"text", `{"Image":"a"}`, "text/plain", 400, "unsupported Content-Type header (text/plain): must be 'application/json'"},
 		{"no type", `{"Image":"a"}`, "", 400, "malformed Content-Type"},

@@ -106,8 +106,9 @@ func (s *Service) namespaceOf(ref, kind string) (path string, spec *Spec, err er
 		return "", nil, err
 	}
 	if !state.running() {
-		return "", nil, conflict("cannot join %s namespace of a non running container: container %s is %s",
-			map[string]string{"pid": "PID", "ipc": "IPC", "net": "network"}[kind], spec.Name, state.Status)
+		kind = map[string]string{"pid": "PID", "ipc": "IPC", "net": "network"}[kind]
+		return "", nil, system("failed to join %s namespace: cannot join %[1]s namespace of a non running container: container %s is not running",
+			kind, spec.ID)
 	}
 	return fmt.Sprintf("/proc/%d/ns/%s", state.PID, kind), spec, nil
 }
@@ -178,18 +179,25 @@ func (s *Service) volumeSource(ctx context.Context, spec *Spec, i int) (string, 
 	if err != nil || p.Subpath == "" {
 		return dir, err
 	}
-	root, err := rootfs.Open(dir)
+	part, err := openPart(dir, p)
 	if err != nil {
 		return "", err
-	}
-	defer root.Close()
-	part, err := root.OpenPath(p.Subpath)
-	if err != nil {
-		return "", invalid("cannot access path %s of volume %s: %v", p.Subpath, p.Name, err)
 	}
 	defer part.Close()
 	target := fmt.Sprintf("%s.%d", s.rootfs(spec.ID), i)
 	return target, bindDescriptor(part, target)
+}
+
+// openPart opens a part of a volume, which must not lie outside, by a link that someone has put there.
+func openPart(dir string, p mountspec.Point) (*os.File, error) {
+	part, err := rootfs.OpenBeneath(dir, p.Subpath)
+	if errors.Is(err, unix.EXDEV) {
+		return nil, invalid("path concatenation escapes the base directory, base: %s, subpath: %s", dir, p.Subpath)
+	}
+	if err != nil {
+		return nil, invalid("cannot access path %s of volume %s: %v", p.Subpath, p.Name, err)
+	}
+	return part, nil
 }
 
 func bindDescriptor(f *os.File, target string) error {

@@ -95,10 +95,27 @@ func (s *Service) plan(ctx context.Context, req container.CreateRequest, platfor
 	if spec.Networks, err = s.planNetworks(ctx, hc, config, req.NetworkingConfig); err != nil {
 		return nil, nil, err
 	}
+	if err := s.checkLinks(hc); err != nil {
+		return nil, nil, err
+	}
 	if spec.Mounts, err = s.planMounts(config, hc); err != nil {
 		return nil, nil, err
 	}
 	return spec, warnings, nil
+}
+
+// checkLinks wants the containers that this one is linked to; whether they run is seen at the start.
+func (s *Service) checkLinks(hc *container.HostConfig) error {
+	for _, link := range hc.Links {
+		name, _, err := linked(link)
+		if err != nil {
+			return err
+		}
+		if _, _, _, err := s.find(name); err != nil {
+			return invalid("could not get container for %s: %v", name, err)
+		}
+	}
+	return nil
 }
 
 func cloneHostConfig(from *container.HostConfig) *container.HostConfig {
@@ -202,7 +219,7 @@ func (s *Service) resolveModes(hc *container.HostConfig) error {
 	if hc.PidMode.IsContainer() {
 		mode, err := resolve(hc.PidMode.Container())
 		if err != nil {
-			return err
+			return invalid("%v", err)
 		}
 		hc.PidMode = container.PidMode(mode)
 	}
@@ -220,11 +237,8 @@ func (s *Service) fillSecurity(hc *container.HostConfig) {
 	sec, _ := oci.ParseSecurity(hc.SecurityOpt, s.host)
 	hc.CapAdd, hc.CapDrop = normalized(hc.CapAdd), normalized(hc.CapDrop)
 	if hc.Privileged || sec.UnmaskedPaths {
-		if hc.MaskedPaths == nil || sec.UnmaskedPaths {
-			hc.MaskedPaths = []string{}
-		}
-		if hc.ReadonlyPaths == nil || sec.UnmaskedPaths {
-			hc.ReadonlyPaths = []string{}
+		if sec.UnmaskedPaths {
+			hc.MaskedPaths, hc.ReadonlyPaths = []string{}, []string{}
 		}
 		return
 	}

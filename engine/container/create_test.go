@@ -74,11 +74,17 @@ func TestCreateRefuses(t *testing.T) {
 	yes := &truth
 	tcp80 := network.MustParsePort("80")
 	for want, change := range map[string]func(*container.Config, *container.HostConfig){
-		"No such image: nope":                  func(c *container.Config, _ *container.HostConfig) { c.Image = "nope" },
-		"the working directory 'x' is invalid": func(c *container.Config, _ *container.HostConfig) { c.WorkingDir = "x" },
-		"invalid environment variable: =x":     func(c *container.Config, _ *container.HostConfig) { c.Env = []string{"=x"} },
-		"invalid signal: BOGUS":                func(c *container.Config, _ *container.HostConfig) { c.StopSignal = "BOGUS" },
-		"invalid hostname format":              func(c *container.Config, _ *container.HostConfig) { c.Hostname = "a\nb" },
+		"No such image: nope":                                       func(c *container.Config, _ *container.HostConfig) { c.Image = "nope" },
+		"the working directory 'x' is invalid":                      func(c *container.Config, _ *container.HostConfig) { c.WorkingDir = "x" },
+		"could not get container for nope: No such container: nope": func(_ *container.Config, h *container.HostConfig) { h.Links = []string{"nope"} },
+		"No such container: away":                                   func(_ *container.Config, h *container.HostConfig) { h.VolumesFrom = []string{"away"} },
+		"No such container: lost":                                   func(_ *container.Config, h *container.HostConfig) { h.PidMode = "container:lost" },
+		"subpath must be a relative path within the volume": func(_ *container.Config, h *container.HostConfig) {
+			h.Mounts = []mount.Mount{{Type: mount.TypeVolume, Source: "v", Target: "/v", VolumeOptions: &mount.VolumeOptions{Subpath: "../x"}}}
+		},
+		"invalid environment variable: =x": func(c *container.Config, _ *container.HostConfig) { c.Env = []string{"=x"} },
+		"invalid signal: BOGUS":            func(c *container.Config, _ *container.HostConfig) { c.StopSignal = "BOGUS" },
+		"invalid hostname format":          func(c *container.Config, _ *container.HostConfig) { c.Hostname = "a\nb" },
 		"Interval in Healthcheck cannot be less than 1ms": func(c *container.Config, _ *container.HostConfig) {
 			c.Healthcheck = &container.HealthConfig{Interval: 3}
 		},
@@ -181,7 +187,7 @@ func TestVolumes(t *testing.T) {
 		h.Tmpfs = map[string]string{"/run": "size=64k"}
 	})
 	got, _ := r.Inspect(t.Context(), id, false)
-	if len(got.Mounts) != 4 {
+	if len(got.Mounts) != 3 { // what --tmpfs asked for is not among them, as with Docker
 		t.Fatalf("mounts are %+v", got.Mounts)
 	}
 	anonymous := got.Mounts[0]
@@ -251,6 +257,36 @@ func TestLinks(t *testing.T) {
 	if hosts, _ := os.ReadFile(got.HostsPath); !strings.Contains(string(hosts), "172.17.0.2\tstore ") {
 		t.Errorf("/etc/hosts is\n%s", hosts)
 	}
+	if !slices.Equal(got.HostConfig.Links, []string{"/db:/web/store"}) {
+		t.Errorf("inspect shows links %q", got.HostConfig.Links)
+	}
+}
+
+func TestPartOfAVolume(t *testing.T) {
+	r := newRig(t)
+	part := func(name string) string {
+		return r.create(name, func(_ *container.Config, h *container.HostConfig) {
+			h.Mounts = []mount.Mount{{Type: mount.TypeVolume, Source: "data", Target: "/etc", VolumeOptions: &mount.VolumeOptions{Subpath: "part"}}}
+		})
+	}
+	part("early") // makes the volume; the part is missing, which its start would say
+	dir := filepath.Join(r.volumes.dir, "data")
+	if err := os.Mkdir(filepath.Join(dir, "part"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	part("filled")
+	if text, _ := os.ReadFile(filepath.Join(dir, "part", "passwd")); !strings.Contains(string(text), "ann") {
+		t.Error("the empty part was not filled from the image")
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "part")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc", filepath.Join(dir, "part")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Start(t.Context(), part("outside")); err == nil || !strings.Contains(err.Error(), "path concatenation escapes the base directory") {
+		t.Errorf("a part that is a link out of the volume: %v", err)
+	}
 }
 
 func TestExtraHosts(t *testing.T) {
@@ -287,7 +323,7 @@ func FuzzDecodeSpec(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if s, err := decodeSpec(data); err == nil {
 			stateView(&State{})
-			hostConfigView(s.HostConfig)
+			hostConfigView(s)
 			portViews(s, &State{Status: container.StateRunning})
 			command(s.Args)
 		}

@@ -130,18 +130,22 @@ func (s *Service) ExecStart(ctx context.Context, id string, o ExecStartOptions, 
 		return err
 	}
 	spec, _ := e.c.view()
+	var streams Streams
+	if !o.Detach {
+		// From here on errors go into the stream, as Docker's do: its client shows no others. How the stream is framed is for
+		// this request to say, not for the one that prepared the command.
+		if streams, err = open(o.TTY); err != nil {
+			e.end(exitNotStarted)
+			return err
+		}
+	}
 	process, err := s.execProcess(spec, e, o)
 	if err != nil {
-		e.end(exitNotStarted)
+		e.end(exitNotExecutable)
 		return err
 	}
 	if o.Detach {
 		return s.runDetached(ctx, spec, e, process)
-	}
-	streams, err := open(e.req.Tty)
-	if err != nil {
-		e.end(exitNotStarted)
-		return err
 	}
 	return s.runAttached(ctx, spec, e, process, streams, keys)
 }

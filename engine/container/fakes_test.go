@@ -4,6 +4,7 @@ package container
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -100,6 +101,8 @@ type fakeNetworks struct {
 	mu        sync.Mutex
 	sandboxes map[string]bool
 	kept      []string // what Recover was told
+
+	resolv, afterChange string // resolv.conf now, and once a network was left
 }
 
 func (f *fakeNetworks) Resolve(_ context.Context, ref string) (string, string, string, error) {
@@ -130,7 +133,12 @@ func (f *fakeNetworks) Connect(ctx context.Context, _, ref string, want *network
 	return ep, nil
 }
 
-func (f *fakeNetworks) Disconnect(context.Context, string, string, bool) error { return nil }
+func (f *fakeNetworks) Disconnect(context.Context, string, string, bool) error {
+	if f.afterChange != "" {
+		f.resolv = f.afterChange
+	}
+	return nil
+}
 
 func (f *fakeNetworks) Publish(_ context.Context, _ string, want network.PortMap) (network.PortMap, error) {
 	got := network.PortMap{}
@@ -158,7 +166,7 @@ func (f *fakeNetworks) Recover(_ context.Context, running []string) error {
 }
 
 func (f *fakeNetworks) ResolvConf(context.Context, string, []netip.Addr, []string, []string) ([]byte, error) {
-	return []byte("nameserver 127.0.0.11\n"), nil
+	return []byte(cmp.Or(f.resolv, "nameserver 127.0.0.11\n")), nil
 }
 
 // fakeVolumes are folders.

@@ -233,6 +233,20 @@ func (s *Service) refreshHosts(spec *Spec, state *State) error {
 	return s.writeHosts(spec, state.Endpoints)
 }
 
+// refreshResolvConf follows a change of networks while the container runs: its name server may have come or gone. A file that
+// is not as it was written before is the container's own, and stays.
+func (s *Service) refreshResolvConf(ctx context.Context, spec *Spec, before []byte) error {
+	now, err := s.resolvConf(ctx, spec)
+	if err != nil {
+		return err
+	}
+	file := s.store.path(spec.ID, resolvConfFile)
+	if found, err := os.ReadFile(file); err != nil || !bytes.Equal(found, before) {
+		return err
+	}
+	return overwrite(file, now)
+}
+
 func (s *Service) resolvConf(ctx context.Context, spec *Spec) ([]byte, error) {
 	hc := spec.HostConfig
 	servers, search, options := hc.DNS, hc.DNSSearch, hc.DNSOptions

@@ -5,6 +5,7 @@ package container
 import (
 	"context"
 	"maps"
+	"path"
 	"runtime"
 	"slices"
 
@@ -12,8 +13,6 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
-
-	"github.com/getberth/berth/engine/container/mountspec"
 )
 
 // Inspect describes a container as Docker does; size adds what it holds on disk.
@@ -26,8 +25,8 @@ func (s *Service) Inspect(ctx context.Context, ref string, size bool) (container
 		ID: spec.ID, Created: formatTime(spec.Created), Path: spec.Args[0], Args: append([]string{}, spec.Args[1:]...),
 		State: stateView(state), Image: spec.ImageID, Name: "/" + spec.Name, RestartCount: state.RestartCount,
 		Driver: s.cfg.StorageDriver, Platform: runtime.GOOS, ExecIDs: c.execIDs(),
-		HostConfig: hostConfigView(spec.HostConfig), Config: configView(spec.Config),
-		Mounts: mountViews(spec.Mounts), NetworkSettings: s.networkView(ctx, spec, state),
+		HostConfig: hostConfigView(spec), Config: configView(spec.Config),
+		Mounts: mountViews(spec), NetworkSettings: s.networkView(ctx, spec, state),
 		Storage: &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: s.cfg.StorageDriver}}},
 	}
 	s.setPaths(&r, spec)
@@ -74,8 +73,15 @@ func stateView(s *State) *container.State {
 }
 
 // hostConfigView fills in the lists that Docker never shows as null.
-func hostConfigView(hc *container.HostConfig) *container.HostConfig {
-	v := *hc
+func hostConfigView(spec *Spec) *container.HostConfig {
+	v := *spec.HostConfig
+	v.Links = nil
+	for _, link := range spec.HostConfig.Links {
+		if name, alias, err := linked(link); err == nil {
+			v.Links = append(v.Links, "/"+name+":/"+spec.Name+"/"+alias)
+		}
+	}
+	slices.Sort(v.Links)
 	if v.PortBindings == nil {
 		v.PortBindings = network.PortMap{}
 	}
@@ -103,9 +109,13 @@ func configView(c *container.Config) *container.Config {
 	return &v
 }
 
-func mountViews(points []mountspec.Point) []container.MountPoint {
-	list := make([]container.MountPoint, 0, len(points))
-	for _, p := range points {
+// mountViews leaves out what --tmpfs asked for, as Docker does: it is shown with the host's configuration.
+func mountViews(spec *Spec) []container.MountPoint {
+	list := make([]container.MountPoint, 0, len(spec.Mounts))
+	for _, p := range spec.Mounts {
+		if p.Type == mount.TypeTmpfs && isTmpfsOption(spec.HostConfig, p.Destination) {
+			continue
+		}
 		m := container.MountPoint{
 			Type: p.Type, Name: p.Name, Source: p.Source, Destination: p.Destination, Driver: p.Driver, Mode: p.Mode,
 			RW: !p.ReadOnly, Propagation: p.Propagation,
@@ -119,6 +129,15 @@ func mountViews(points []mountspec.Point) []container.MountPoint {
 		list = append(list, m)
 	}
 	return list
+}
+
+func isTmpfsOption(hc *container.HostConfig, dest string) bool {
+	for option := range hc.Tmpfs {
+		if path.Clean(option) == dest {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Service) networkView(ctx context.Context, spec *Spec, state *State) *container.NetworkSettings {

@@ -389,3 +389,48 @@ func TestNetworkSettings(t *testing.T) {
 		t.Errorf("disconnecting twice: %v", err)
 	}
 }
+
+func TestNetworksOfARunningContainer(t *testing.T) {
+	r := newRig(t)
+	id := r.run("xx", func(_ *container.Config, hc *container.HostConfig) {
+		hc.PortBindings = network.PortMap{network.MustParsePort("80"): {{HostPort: "8080"}}}
+	})
+	inspect := func() container.InspectResponse {
+		t.Helper()
+		got, err := r.Inspect(t.Context(), id, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	published := func() int { return len(inspect().NetworkSettings.Ports[network.MustParsePort("80/tcp")]) }
+	if published() != 1 {
+		t.Fatal("the port is not published")
+	}
+	r.networks.afterChange = "nameserver 192.0.2.1\n"
+	if err := r.DisconnectNetwork(t.Context(), "bridge", id, false); err != nil {
+		t.Fatal(err)
+	}
+	if published() != 0 {
+		t.Error("the port stays published without a network that leads out")
+	}
+	if text, _ := os.ReadFile(inspect().ResolvConfPath); string(text) != "nameserver 192.0.2.1\n" {
+		t.Errorf("after a change of networks resolv.conf is %q", text)
+	}
+	if err := r.ConnectNetwork(t.Context(), "own", id, nil); err != nil {
+		t.Fatal(err)
+	}
+	if published() != 1 {
+		t.Error("the port is not published on the network that was connected")
+	}
+	if err := os.WriteFile(inspect().ResolvConfPath, []byte("# mine\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.networks.afterChange = "nameserver 192.0.2.2\n"
+	if err := r.DisconnectNetwork(t.Context(), "own", id, false); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := os.ReadFile(inspect().ResolvConfPath); string(text) != "# mine\n" {
+		t.Errorf("the container's own resolv.conf became %q", text)
+	}
+}

@@ -48,7 +48,7 @@ func (s *Service) summary(ctx context.Context, spec *Spec, state *State, now tim
 	v := container.Summary{
 		ID: spec.ID, Names: []string{"/" + spec.Name}, Image: spec.Config.Image, ImageID: spec.ImageID, Command: command(spec.Args),
 		Created: spec.Created.Unix(), Ports: portViews(spec, state), Labels: spec.Config.Labels, State: state.Status,
-		Status: statusText(state, now), Mounts: mountViews(spec.Mounts), Health: healthView(state),
+		Status: statusText(state, now), Mounts: mountViews(spec), Health: healthView(state),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: s.endpointViews(ctx, spec, state)},
 	}
 	if v.Labels == nil {

@@ -41,6 +41,7 @@ func TestListFilters(t *testing.T) {
 		c.ExposedPorts = network.PortSet{network.MustParsePort("80"): {}}
 		h.PortBindings = network.PortMap{network.MustParsePort("80"): {{HostPort: "8080"}}}
 		h.Binds = []string{"data:/srv"}
+		h.Annotations = map[string]string{"note": "one"}
 	})
 	r.run("db-1", func(c *container.Config, h *container.HostConfig) {
 		c.Labels = map[string]string{"app": "shop"}
@@ -56,6 +57,8 @@ func TestListFilters(t *testing.T) {
 		"limit":                 "ended",
 		"status=exited":         "ended",
 		"status=created":        "made",
+		"annotation=note":       "web-1",
+		"annotation=note=two":   "",
 		"exited=3":              "ended",
 		"exited=0":              "",
 		"name=1":                "db-1 web-1",

@@ -102,7 +102,7 @@ func (w *logWriter) write(l logs.Line) error {
 		to, wanted = w.streams.Stderr, w.options.Stderr
 	}
 	if w.tty {
-		to, wanted = w.streams.Stdout, true
+		to, wanted = w.streams.Stdout, w.options.Stdout // a terminal has no second stream
 	}
 	if !wanted || to == nil {
 		return nil

@@ -4,6 +4,7 @@ package container
 
 import (
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -16,7 +17,9 @@ import (
 func mergeImage(own container.Config, img v1.DockerOCIImageConfig) (*container.Config, error) {
 	c := own
 	c.User = or(own.User, img.User)
-	c.WorkingDir = or(own.WorkingDir, img.WorkingDir)
+	if c.WorkingDir = or(own.WorkingDir, img.WorkingDir); c.WorkingDir != "" {
+		c.WorkingDir = path.Clean(c.WorkingDir)
+	}
 	c.StopSignal = or(own.StopSignal, img.StopSignal)
 	c.Env = mergeEnv(own.Env, img.Env)
 	c.Labels = overlay(img.Labels, own.Labels)

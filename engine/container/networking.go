@@ -4,6 +4,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -197,6 +198,10 @@ func withoutNetwork(c *instance, name string) *Spec {
 }
 
 func (s *Service) plugOne(ctx context.Context, c *instance, spec *Spec, n NetworkSpec) error {
+	resolv, err := s.resolvConf(ctx, spec)
+	if err != nil {
+		return err
+	}
 	ep, err := s.deps.Networks.Connect(ctx, spec.ID, n.Ref, n.Endpoint, namesIn(spec, n.Endpoint))
 	if err != nil {
 		return err
@@ -209,7 +214,38 @@ func (s *Service) plugOne(ctx context.Context, c *instance, spec *Spec, n Networ
 		st.Endpoints[n.Ref] = ep
 	})
 	s.persist(c)
-	return s.refreshHosts(spec, state)
+	if len(state.Ports) == 0 && ep.Gateway.IsValid() {
+		if state, err = s.publish(ctx, c, spec); err != nil {
+			return err
+		}
+	}
+	return errors.Join(s.refreshHosts(spec, state), s.refreshResolvConf(ctx, spec, resolv))
+}
+
+// publish opens a running container's ports on the network that leads out now, or closes them when none does.
+func (s *Service) publish(ctx context.Context, c *instance, spec *Spec) (*State, error) {
+	_, state := c.view()
+	want := wantedPorts(spec)
+	if len(want) == 0 || !publishes(spec.HostConfig.NetworkMode) {
+		return state, nil
+	}
+	ports, err := s.deps.Networks.Publish(ctx, spec.ID, want)
+	if err != nil {
+		return state, err
+	}
+	state = c.setState(func(st *State) { st.Ports = ports })
+	s.persist(c)
+	return state, nil
+}
+
+// leadsOut says whether one of a container's networks has a gateway.
+func leadsOut(state *State) bool {
+	for _, ep := range state.Endpoints {
+		if ep.Gateway.IsValid() {
+			return true
+		}
+	}
+	return false
 }
 
 // DisconnectNetwork takes a container out of a network.
@@ -230,19 +266,32 @@ func (s *Service) DisconnectNetwork(ctx context.Context, networkRef, ref string,
 		return forbidden("container %s is not connected to network %s", spec.ID, name)
 	}
 	if state.running() {
-		if err := s.deps.Networks.Disconnect(ctx, spec.ID, name, force); err != nil {
-			return err
-		}
-		state = c.setState(func(st *State) {
-			st.Endpoints = maps.Clone(st.Endpoints)
-			delete(st.Endpoints, name)
-		})
-		s.persist(c)
-		if err := s.refreshHosts(spec, state); err != nil {
+		if err := s.unplugOne(ctx, c, spec, name, force); err != nil {
 			return err
 		}
 	}
 	return s.store.saveSpec(withoutNetwork(c, name))
+}
+
+func (s *Service) unplugOne(ctx context.Context, c *instance, spec *Spec, name string, force bool) error {
+	resolv, err := s.resolvConf(ctx, spec)
+	if err != nil {
+		return err
+	}
+	if err := s.deps.Networks.Disconnect(ctx, spec.ID, name, force); err != nil {
+		return err
+	}
+	state := c.setState(func(st *State) {
+		st.Endpoints = maps.Clone(st.Endpoints)
+		delete(st.Endpoints, name)
+	})
+	s.persist(c)
+	if len(state.Ports) > 0 && !leadsOut(state) {
+		if state, err = s.publish(ctx, c, spec); err != nil {
+			return err
+		}
+	}
+	return errors.Join(s.refreshHosts(spec, state), s.refreshResolvConf(ctx, spec, resolv))
 }
 
 // renamer is a network service that can follow a container's new name.

@@ -117,7 +117,7 @@ func (s *Service) planVolumesFrom(plan *mountPlan, hc *container.HostConfig) err
 		}
 		_, spec, _, err := s.find(ref)
 		if err != nil {
-			return err
+			return invalid("%v", err)
 		}
 		for _, p := range spec.Mounts {
 			if p.Type == mount.TypeTmpfs {

@@ -51,7 +51,7 @@ func (s *Service) validateCPU(r *container.Resources) error {
 	case r.NanoCPUs < 0 || r.NanoCPUs > int64(s.sys.cpus)*1e9:
 		return invalid("range of CPUs is from 0.01 to %[1]d.00, as there are only %[1]d CPUs available", s.sys.cpus)
 	case r.CPUShares < 0:
-		return invalid("shares can not be negative: %d", r.CPUShares)
+		return invalid("invalid CPU shares (%d): value must be a positive integer", r.CPUShares)
 	case r.CPUPeriod != 0 && (r.CPUPeriod < 1000 || r.CPUPeriod > 1_000_000):
 		return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
 	case r.CPUQuota > 0 && r.CPUQuota < 1000:

@@ -35,7 +35,7 @@ type selection struct {
 
 func (s *Service) newSelection(ctx context.Context, o ListOptions) (*selection, error) {
 	f := o.Filters
-	if err := f.Allowed("ancestor", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label", "name",
+	if err := f.Allowed("ancestor", "annotation", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label", "name",
 		"network", "publish", "since", "status", "volume"); err != nil {
 		return nil, err
 	}
@@ -155,7 +155,8 @@ func (sel *selection) matches(spec *Spec, state *State) bool {
 		(matchExpr(sel.names, spec.Name) || matchExpr(sel.names, "/"+spec.Name)) &&
 		sel.f.Match("status", string(state.Status)) && sel.matchHealth(state) && sel.matchExited(state) &&
 		(sel.before.IsZero() || spec.Created.Before(sel.before)) && (sel.since.IsZero() || spec.Created.After(sel.since)) &&
-		sel.f.MatchLabels("label", spec.Config.Labels) && sel.matchAncestor(spec) && sel.matchNetwork(spec, state) &&
+		sel.f.MatchLabels("label", spec.Config.Labels) && sel.f.MatchLabels("annotation", spec.HostConfig.Annotations) &&
+		sel.matchAncestor(spec) && sel.matchNetwork(spec, state) &&
 		sel.matchVolume(spec) && sel.matchPorts(spec, state) && sel.f.MatchAny("isolation", func(want string) bool { return want == "default" || want == "" })
 }
 

@@ -109,6 +109,23 @@ func TestExec(t *testing.T) {
 	if err := r.ExecStart(ctx, exec, ExecStartOptions{}, opener(Streams{})); !errdefs.IsConflict(err) {
 		t.Errorf("starting it again: %v", err)
 	}
+	exec, err = r.ExecCreate(ctx, id, container.ExecCreateRequest{Cmd: []string{"id"}, User: "nobody-here", Tty: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := 0
+	err = r.ExecStart(ctx, exec, ExecStartOptions{TTY: false}, func(tty bool) (Streams, error) {
+		if taken++; tty {
+			t.Error("the stream is raw because the command was prepared with a terminal, not because its start asked for that")
+		}
+		return Streams{}, nil
+	})
+	if err == nil || !strings.Contains(err.Error(), "nobody-here") || taken != 1 {
+		t.Errorf("as an unknown user: %v, the connection was taken over %d times", err, taken)
+	}
+	if got, _ := r.ExecInspect(ctx, exec); got.ExitCode == nil || *got.ExitCode != 126 {
+		t.Errorf("as an unknown user: %+v", got)
+	}
 	r.exits(id, 0)
 	if _, err := r.ExecCreate(ctx, id, container.ExecCreateRequest{Cmd: []string{"x"}}); !errdefs.IsConflict(err) || !strings.HasSuffix(err.Error(), "is not running") {
 		t.Errorf("in a container that has ended: %v", err)
@@ -140,6 +157,14 @@ func TestLogs(t *testing.T) {
 	}
 	if out, _ := read(LogsOptions{Stdout: true, Tail: 1, Timestamps: true}); out != "2026-01-02T03:04:07.000000006Z three\n" {
 		t.Errorf("the tail is %q", out)
+	}
+	w, _ = logs.Open(logs.Config{Driver: "json-file", Path: r.logPath(r.run("tty", func(c *container.Config, _ *container.HostConfig) { c.Tty = true })), MaxFile: 1})
+	w.Write(logs.Stdout, []byte("all of it\n"), at)
+	w.Close()
+	var out bytes.Buffer
+	err = r.Logs(t.Context(), "tty", LogsOptions{Stderr: true, Tail: -1}, opener(Streams{Stdout: &out, Stderr: &out}))
+	if err != nil || out.Len() > 0 {
+		t.Errorf("the errors of a terminal, which has one stream only: %q, %v", out.String(), err)
 	}
 	followed := make(chan string)
 	go func() {

@@ -30,7 +30,7 @@ func (s *Service) furnishVolumes(ctx context.Context, c *instance) error {
 			c.setSpec(func(sp *Spec) { sp.Mounts = points }) // so that those made are given back
 			return err
 		}
-		if !points[i].NoCopy && emptyDir(points[i].Source) {
+		if !points[i].NoCopy && (points[i].Subpath != "" || emptyDir(points[i].Source)) {
 			fill = append(fill, i)
 		}
 	}
@@ -69,7 +69,13 @@ func emptyDir(dir string) bool {
 // copyUp copies what the image has at the volume's place, with owners and modes. The container does not run, so nobody can
 // swap the path under it.
 func copyUp(root string, p mountspec.Point) error {
-	if p.Subpath != "" {
+	part, err := openPart(p.Source, p)
+	if err != nil {
+		return nil // the start will say so
+	}
+	defer part.Close()
+	target := fmt.Sprintf("/proc/self/fd/%d/", part.Fd())
+	if !emptyDir(target) {
 		return nil
 	}
 	source, err := fs.RootPath(root, p.Destination)
@@ -83,7 +89,7 @@ func copyUp(root string, p mountspec.Point) error {
 	if err != nil || !info.IsDir() {
 		return err
 	}
-	return fs.CopyDir(p.Source, source)
+	return fs.CopyDir(target, source)
 }
 
 // withRootFS mounts a container's root filesystem for the time of f. The caller holds the container's lock, or is its maker.

@@ -49,6 +49,14 @@ func (s *Service) Inspect(ctx context.Context, ref string, platform *ocispec.Pla
 		return r, err
 	}
 	describeConfig(&r, c)
+	if platform != nil {
+		one := m.desc
+		one.Platform = &ocispec.Platform{OS: c.OS, Architecture: c.Architecture, Variant: c.Variant, OSVersion: c.OSVersion}
+		r.Descriptor = &one
+	}
+	if r.Manifests, _, err = s.describe(ctx, target, s.inUse(r.ID)); err != nil {
+		return r, err
+	}
 	r.Size, err = s.manifestSize(ctx, m)
 	return r, err
 }

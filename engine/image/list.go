@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -123,12 +124,25 @@ func matchReference(patterns []string, r images.Image) (bool, error) {
 		return false, nil
 	}
 	for _, p := range patterns {
-		ok, err := reference.FamiliarMatch(p, named)
+		ok, err := matchName(p, named)
 		if err != nil {
 			return false, invalid("invalid filter 'reference=%s': %w", p, err)
 		}
 		if ok {
 			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// matchName matches the name as users write it, and also in full.
+func matchName(pattern string, named reference.Named) (bool, error) {
+	if ok, err := reference.FamiliarMatch(pattern, named); ok || err != nil {
+		return ok, err
+	}
+	for _, full := range []string{named.String(), named.Name()} {
+		if ok, err := path.Match(pattern, full); ok || err != nil {
+			return ok, err
 		}
 	}
 	return false, nil
@@ -140,9 +154,15 @@ func (s *Service) matcher(ctx context.Context, f filter.Args) (func(*group) bool
 	if err != nil {
 		return nil, err
 	}
-	before, err := f.Until(time.Now())
-	if err != nil {
-		return nil, err
+	var before time.Time
+	for _, text := range f["until"] {
+		t, err := filter.ParseTime(text, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		if before.IsZero() || t.Before(before) {
+			before = t
+		}
 	}
 	for _, ref := range f["before"] {
 		t, err := s.createdAt(ctx, ref)

@@ -120,6 +120,7 @@ func TestRemoveOfWhatIsNotHere(t *testing.T) {
 	s := open(t, nil)
 	for ref, want := range map[string]string{
 		"missing:v1":                     "No such image: missing:v1",
+		"missing":                        "No such image: missing:latest",
 		"abcdef123456":                   "No such image: abcdef123456",
 		"sha256:" + images.Hash(nil).Hex: "No such image: sha256:" + images.Hash(nil).Hex,
 	} {
@@ -296,7 +297,7 @@ func TestTag(t *testing.T) {
 	if err := s.Tag(t.Context(), "tool:v1", "Bad Name"); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("a bad name: %v", err)
 	}
-	if err := s.Tag(t.Context(), "missing", "new"); err == nil || err.Error() != "No such image: missing" {
+	if err := s.Tag(t.Context(), "missing", "new"); err == nil || err.Error() != "No such image: missing:latest" {
 		t.Errorf("a missing image: %v", err)
 	}
 	if err := s.Tag(t.Context(), "tool:v1", "other:v1"); err != nil { // takes it from the other

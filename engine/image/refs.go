@@ -67,20 +67,22 @@ func (s *Service) resolve(ctx context.Context, ref string) (images.Image, error)
 	if fullID.MatchString(ref) {
 		return s.resolveDigest(ctx, ref, digest.NewDigestFromEncoded(digest.SHA256, ref))
 	}
+	var missing error
 	named, nameErr := reference.ParseNormalizedNamed(ref)
 	if nameErr == nil {
 		img, err := s.resolveName(ctx, ref, named)
 		if !errdefs.IsNotFound(err) {
 			return img, err
 		}
+		missing = err
 	}
 	if m := partialID.FindStringSubmatch(ref); m != nil {
 		return s.resolvePrefix(ctx, ref, m[1])
 	}
 	if nameErr != nil {
-		return images.Image{}, invalid("invalid reference format: %q: %w", ref, nameErr)
+		return images.Image{}, invalid("%w", nameErr)
 	}
-	return images.Image{}, noSuchImage(ref)
+	return images.Image{}, missing
 }
 
 var (
@@ -94,6 +96,9 @@ func (s *Service) resolveName(ctx context.Context, ref string, named reference.N
 	}
 	img, err := s.images.Get(ctx, reference.TagNameOnly(named).String())
 	if errdefs.IsNotFound(err) {
+		if reference.IsNameOnly(named) {
+			ref += ":latest"
+		}
 		return images.Image{}, noSuchImage(ref)
 	}
 	return img, err

@@ -81,7 +81,7 @@ func checkSubpath(sub string) error {
 		return fmt.Errorf("subpath must be a relative path within the volume")
 	}
 	if clean := path.Clean(sub); clean == ".." || strings.HasPrefix(clean, "../") || strings.ContainsRune(sub, 0) {
-		return fmt.Errorf("subpath must not leave the volume")
+		return fmt.Errorf("subpath must be a relative path within the volume")
 	}
 	return nil
 }

@@ -33,18 +33,33 @@ func OpenProcess(pid int) (*Root, error) { return Open(fmt.Sprintf("/proc/%d/roo
 // Close gives the folder back.
 func (r *Root) Close() error { return r.dir.Close() }
 
+// OpenBeneath takes hold of a path below a folder of the host, without opening what is there. A path that leads out of the
+// folder, by a symlink too, is unix.EXDEV.
+func OpenBeneath(dir, name string) (*os.File, error) {
+	r, err := Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return resolve(int(r.dir.Fd()), name, unix.O_PATH, unix.RESOLVE_BENEATH)
+}
+
 // open resolves a path with this folder as root. The last element's symlink is followed unless flags have O_NOFOLLOW.
 func (r *Root) open(name string, flags int) (*os.File, error) {
 	return openAt(int(r.dir.Fd()), name, flags)
 }
 
 func openAt(dir int, name string, flags int) (*os.File, error) {
+	return resolve(dir, name, flags, unix.RESOLVE_IN_ROOT)
+}
+
+func resolve(dir int, name string, flags int, how uint64) (*os.File, error) {
 	if name == "" {
 		name = "."
 	}
-	how := &unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	open := &unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: how | unix.RESOLVE_NO_MAGICLINKS}
 	for {
-		fd, err := unix.Openat2(dir, name, how)
+		fd, err := unix.Openat2(dir, name, open)
 		// EAGAIN says that something was renamed meanwhile, openat2(2).
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
 			continue
