@@ -46,7 +46,7 @@ type Diagnoser interface {
 }
 
 // Warner is a driver that knows what of a running machine does not work although it runs, e.g. a published port that another
-// program has: one line for each.
+// program has, or why one is in the state Error: one line for each.
 type Warner interface {
 	Warnings(ctx context.Context, h *Host) ([]string, error)
 }

@@ -76,6 +76,9 @@ func (m *Manager) ask(ctx context.Context, row Row) Row {
 	}
 	row.Error = phaseProblem(row.Machine)
 	if row.State != drivers.Running {
+		if row.State == drivers.Error {
+			m.warn(ctx, d, &row)
+		}
 		return row
 	}
 	row.URL = URL(row.Machine)
@@ -91,12 +94,19 @@ func (m *Manager) ask(ctx context.Context, row Row) Row {
 		return row
 	}
 	row.Version = "v" + row.Version
-	if w, ok := d.(drivers.Warner); ok && row.Error == "" {
-		if l, err := w.Warnings(ctx, m.host(nil, row.Machine)); err == nil {
-			row.Error = squeeze(strings.Join(l, "; "))
-		}
-	}
+	m.warn(ctx, d, &row)
 	return row
+}
+
+// warn adds what the driver knows to be wrong with a machine of which no error is known.
+func (m *Manager) warn(ctx context.Context, d drivers.Driver, row *Row) {
+	w, ok := d.(drivers.Warner)
+	if !ok || row.Error != "" {
+		return
+	}
+	if l, err := w.Warnings(ctx, m.host(nil, row.Machine)); err == nil {
+		row.Error = squeeze(strings.Join(l, "; "))
+	}
 }
 
 // phaseProblem says what is wrong with a machine that is not ready.

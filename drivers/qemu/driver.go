@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -153,7 +154,7 @@ func (b *box) bootWith(ctx context.Context, im *image, accel string) error {
 	if err != nil {
 		return err
 	}
-	if status == "prelaunch" || status == "paused" {
+	if slices.Contains([]string{"prelaunch", "paused", diskFull}, status) {
 		if err := q.Run(ctx, "cont", nil, nil); err != nil {
 			return err
 		}
@@ -164,6 +165,9 @@ func (b *box) bootWith(ctx context.Context, im *image, accel string) error {
 	// From now on a guest may restart itself.
 	return q.Run(ctx, "set-action", map[string]string{"reboot": "reset"}, nil)
 }
+
+// diskFull is the state in which QEMU stands still because it could not write a disk. Told to go on, it tries again.
+const diskFull = "io-error"
 
 // awaitGuest waits until SSH answers in the guest.
 func (b *box) awaitGuest(ctx context.Context, accel string, q *qmp.Client) error {
@@ -369,7 +373,7 @@ func (b *box) describeSwitch(ctx context.Context, w *strings.Builder) {
 	}
 }
 
-// Warnings tells which published ports are not on this computer, and why.
+// Warnings tells which published ports are not on this computer, and why, or why the machine stands still.
 func (d *Driver) Warnings(ctx context.Context, h *drivers.Host) ([]string, error) {
 	s, err := mustLoad(h)
 	if err != nil {
@@ -378,6 +382,9 @@ func (d *Driver) Warnings(ctx context.Context, h *drivers.Host) ([]string, error
 	b, err := d.open(h, s)
 	if err != nil {
 		return nil, err
+	}
+	if status, err := b.status(ctx); err == nil && status == diskFull {
+		return []string{"it stands still since its disk cannot be written, perhaps because this computer's is full; `berth start` lets it go on"}, nil
 	}
 	st, err := vswitch.NewClient(b.run).Get(ctx, s.Index)
 	if err != nil {
