@@ -101,7 +101,7 @@ openrc)
 	rc-service berthd status >/dev/null 2>&1 && echo "active yes"
 	[ -e /etc/runlevels/default/berthd ] && echo "enabled yes" ;;
 esac
-for f in ` + config.File + ` ` + config.CAFile + ` $cert ` + unitFile + ` ` + rcFile + `; do
+for f in ` + config.File + ` ` + config.CAFile + ` $cert ` + config.ServerCSR + ` ` + unitFile + ` ` + rcFile + `; do
 	[ -f $f ] && echo "file $f" && cat $f && echo && echo $end
 done
 echo end`

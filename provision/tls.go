@@ -33,7 +33,7 @@ func (r *run) issue(ctx context.Context) error {
 		}
 		files = append(files, file{config.ServerCert, cert, 0o644})
 	}
-	if err := r.write(ctx, "", sameAge, files...); err != nil {
+	if err := r.write(ctx, "", sameAge+"\nrm -f "+config.ServerCSR, files...); err != nil {
 		return err
 	}
 	r.facts.keyThere, r.facts.keyNewer = true, false
@@ -43,8 +43,13 @@ func (r *run) issue(ctx context.Context) error {
 // sameAge keeps the key from looking newer than its certificate after the machine's clock was set back.
 const sameAge = "[ ! " + config.ServerKey + " -nt " + config.ServerCert + " ] || touch -r " + config.ServerKey + " " + config.ServerCert
 
-// request has the engine's program make a key, unless there is one, and a signing request for it.
+// request has the engine's program make a key, unless there is one, and a signing request for it. A light VM that has just been
+// made has both already; a request beside an older certificate may be of another key.
 func (r *run) request(ctx context.Context) ([]byte, error) {
+	csr, cert := r.facts.files[config.ServerCSR], r.facts.files[config.ServerCert]
+	if len(csr) > 0 && len(cert) == 0 && r.facts.keyThere {
+		return csr, nil
+	}
 	args := []string{r.facts.Binary, "csr", "--key", config.ServerKey}
 	for _, s := range r.spec.TLS.SANs {
 		args = append(args, "--san", s)

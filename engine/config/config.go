@@ -10,6 +10,7 @@ const (
 	CAFile     = TLSDir + "/ca.pem"         // client certificates must be signed by it
 	ServerCert = TLSDir + "/server.pem"     // replaced without a restart of the engine
 	ServerKey  = TLSDir + "/server-key.pem" // 0600; made on the machine, never leaves it
+	ServerCSR  = TLSDir + "/server.csr"     // of ServerKey; the light VM's init puts it there while there is no ServerCert
 	DataRoot   = "/var/lib/berth"           // images, containers, volumes
 	ExecRoot   = "/run/berth"               // sockets and runtime state; gone after a reboot
 	Socket     = "/run/berth/docker.sock"   // the engine's local socket

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/getberth/berth/engine/config"
+	"github.com/getberth/berth/engine/config/serverkey"
 	"github.com/getberth/berth/guest/blockdev"
 	"github.com/getberth/berth/guest/seed"
 )
@@ -51,7 +52,30 @@ func prepareData(ctx context.Context, log *slog.Logger, c *children, s seed.Seed
 	if err := grow(dev, dataDir); err != nil {
 		log.Warn("growing the data disk", "error", err)
 	}
-	return layOut(s)
+	if err := layOut(s); err != nil {
+		return err
+	}
+	if err := requestCertificate(); err != nil {
+		log.Warn("no signing request; provisioning has one made", "error", err)
+	}
+	return nil
+}
+
+// requestCertificate makes the engine's key and a signing request at first boot, so that provisioning finds it: starting the
+// engine's program for that takes an emulated processor a second.
+func requestCertificate() error {
+	if exists(config.ServerCert) {
+		return nil
+	}
+	key, err := serverkey.Load(config.ServerKey)
+	if err != nil {
+		return err
+	}
+	request, err := serverkey.Request(key)
+	if err != nil {
+		return err
+	}
+	return writeFile(config.ServerCSR, request, 0o644)
 }
 
 // mountData mounts the disk; one that the kernel refuses is checked once and tried again.
