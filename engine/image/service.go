@@ -204,6 +204,10 @@ func (s *Service) chooseSnapshotter(dirs map[string]string) (string, error) {
 	if _, err := os.Stat(dirs[Native]); err == nil {
 		return Native, nil
 	}
+	// The snapshotter's database is there once overlay has been used; trying again costs each start a mount and its sync.
+	if _, err := os.Stat(filepath.Join(dirs[Overlay], "metadata.db")); err == nil {
+		return Overlay, nil
+	}
 	if err := overlayutils.Supported(dirs[Overlay]); err != nil {
 		log.L.WithError(err).Warn("overlay cannot be mounted under the data root; layers are copied instead")
 		return Native, os.RemoveAll(dirs[Overlay])
