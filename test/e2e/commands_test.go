@@ -26,28 +26,31 @@ const patience = 2 * time.Minute
 
 // httpCmd: [!] http URL [TEXT]. Waits until the URL is answered with the text in it, or, negated, until nothing answers.
 func httpCmd(ts *testscript.TestScript, neg bool, args []string) {
-	url, want := args[0], strings.Join(args[1:], " ")
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	err := eventually(func() error {
-		resp, err := client.Get(url)
-		if neg {
-			if err == nil {
-				resp.Body.Close()
-				return fmt.Errorf("%s still answers", url)
-			}
-			return nil
-		}
-		if err != nil {
+	ts.Check(eventually(func() error {
+		err := answers(args[0], strings.Join(args[1:], " "))
+		if !neg {
 			return err
 		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-		if err == nil && !strings.Contains(string(body), want) {
-			err = fmt.Errorf("%s answers %q, without %q", url, body, want)
+		if err == nil {
+			return fmt.Errorf("%s still answers", args[0])
 		}
+		return nil
+	}))
+}
+
+// answers is an error unless the URL is answered with the text in it.
+func answers(url, text string) error {
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get(url)
+	if err != nil {
 		return err
-	})
-	ts.Check(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err == nil && !strings.Contains(string(body), text) {
+		err = fmt.Errorf("%s answers %q, without %q", url, body, text)
+	}
+	return err
 }
 
 // udpCmd: udp HOST:PORT TEXT. Sends the text until it comes back.

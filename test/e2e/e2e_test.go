@@ -12,6 +12,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/getberth/berth/test/images"
 )
@@ -70,6 +71,8 @@ func binaries(t *testing.T) string {
 type world struct {
 	bin    string
 	home   string // of the user, with the store in it
+	store  string // folder in home
+	small  bool   // home is a file system of its own
 	mirror string // of Docker Hub, as the machine reaches it
 }
 
@@ -95,7 +98,7 @@ func newWorld(t *testing.T, bin string) *world {
 		}
 	}
 	_, port, _ := strings.Cut(reg.Host(), ":")
-	return &world{bin: bin, home: home, mirror: "http://host.berth.internal:" + port}
+	return &world{bin: bin, home: home, store: "store", mirror: "http://host.berth.internal:" + port}
 }
 
 // echoImage holds nothing but a server of UDP echoes, since busybox has none.
@@ -123,7 +126,7 @@ func (w *world) environ() []string {
 	return []string{
 		"HOME=" + w.home,
 		"PATH=" + w.bin + ":" + os.Getenv("PATH"),
-		"BERTH_HOME=" + filepath.Join(w.home, "store"),
+		"BERTH_HOME=" + filepath.Join(w.home, w.store),
 		"XDG_RUNTIME_DIR=" + w.home,
 		"TMPDIR=" + os.TempDir(),
 		"MIRROR=" + w.mirror,
@@ -134,17 +137,23 @@ func (w *world) environ() []string {
 
 func (w *world) setup(e *testscript.Env) error {
 	e.Vars = append(e.Vars, w.environ()...)
-	// DOCKER_HOST and its kin come from berth, as in a user's shell.
+	e.Vars = append(e.Vars, w.clientEnv()...)
+	return nil
+}
+
+// clientEnv is DOCKER_HOST and its kin, which come from berth as in a user's shell. There is none while a machine has no env.
+func (w *world) clientEnv() []string {
 	out, err := w.command("env", "--shell", "sh", "vm1").Output()
 	if err != nil {
-		return nil //nolint:nilerr // a scenario may be about a machine that has no env
+		return nil
 	}
+	var vars []string
 	for line := range strings.Lines(string(out)) {
 		if assignment, ok := strings.CutPrefix(strings.TrimSpace(line), "export "); ok {
-			e.Vars = append(e.Vars, strings.ReplaceAll(assignment, `"`, ""))
+			vars = append(vars, strings.ReplaceAll(assignment, `"`, ""))
 		}
 	}
-	return nil
+	return vars
 }
 
 func (w *world) command(args ...string) *exec.Cmd {
@@ -189,6 +198,13 @@ func (w *world) clean(t *testing.T) {
 		args := append([]string{"rm", "-f"}, strings.Fields(string(out))...)
 		if out, err := w.command(args...).CombinedOutput(); err != nil {
 			t.Errorf("removing the machines: %v\n%s", err, out)
+		}
+	}
+	w.killSwitch(t) // which would stay for a minute
+	if w.small {
+		// What was killed holds on to it for a moment.
+		if err := eventually(func() error { return unix.Unmount(w.home, 0) }); err != nil {
+			t.Errorf("unmounting %s: %v", w.home, err)
 		}
 	}
 	if err := os.RemoveAll(w.home); err != nil {

@@ -23,7 +23,7 @@ func TestInterruptedCreate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{bin: binaries(t), home: home}
+	w := &world{bin: binaries(t), home: home, store: "store"}
 	t.Cleanup(func() { w.clean(t) })
 	create := []string{"create", "-d", "qemu", "--qemu-memory", "512", "--qemu-cpu-count", "1", "vm1"}
 
