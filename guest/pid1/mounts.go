@@ -80,7 +80,7 @@ var sysctls = map[string]string{
 	"fs/inotify/max_user_instances": "8192",
 	"fs/inotify/max_user_watches":   "524288",
 	"vm/overcommit_memory":          "1",
-	"vm/min_free_kbytes":            "16384",  // transparent huge pages raise it to 67 MB, which programs then cannot have
+	"vm/min_free_kbytes":            "8192",   // huge pages raise it from 6 MB to 67 MB, which programs then cannot have
 	"vm/max_map_count":              "262144", // Elasticsearch and its kin refuse less
 	"fs/protected_hardlinks":        "1",
 	"fs/protected_symlinks":         "1",
