@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +43,17 @@ type group struct {
 	manager cgroups.Manager
 	v2      bool
 	unified string // folder in the unified hierarchy; empty with pure v1
+}
+
+// removeParents removes the parents of containers' cgroups where no container is left. The kernel keeps the others.
+func (h *hierarchies) removeParents() {
+	roots := []string{fs2.UnifiedMountpoint}
+	if !h.v2 {
+		roots = slices.Collect(maps.Values(h.roots))
+	}
+	for _, root := range roots {
+		_ = unix.Rmdir(filepath.Join(root, cgroupParent))
+	}
 }
 
 func (h *hierarchies) group(path string) (*group, error) {

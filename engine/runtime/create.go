@@ -91,11 +91,14 @@ func (s *Service) create(ctx context.Context, c shim.Create) error {
 	return err
 }
 
+// cgroupParent is where containers' cgroups are whose spec names none.
+const cgroupParent = "/berth"
+
 // writeBundle records what to run. Nothing has to survive a crash of the machine, as the container does not.
 func writeBundle(c shim.Create) error {
 	linux := *c.Spec.Linux
 	if linux.CgroupsPath == "" {
-		linux.CgroupsPath = "/berth/" + c.ID
+		linux.CgroupsPath = cgroupParent + "/" + c.ID
 	}
 	group := path.Clean(linux.CgroupsPath)
 	if !path.IsAbs(group) || group == "/" {

@@ -55,6 +55,7 @@ func New(c Config) (*Service, error) {
 // Close lets go of what New took. Containers go on.
 func (s *Service) Close() error {
 	s.spares.close()
+	s.cgroups.removeParents()
 	return s.program.Close()
 }
 
