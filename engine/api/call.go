@@ -186,6 +186,22 @@ func (c *call) body(v any) error {
 	return nil
 }
 
+// mustBody is body for a request that means nothing without one.
+func (c *call) mustBody(v any) error {
+	if c.r.Body == nil || c.r.ContentLength == 0 {
+		return invalid("invalid JSON: EOF")
+	}
+	r := bufio.NewReader(c.r.Body)
+	if _, err := r.Peek(1); errors.Is(err, io.EOF) {
+		return invalid("invalid JSON: EOF") // chunked, and empty
+	}
+	c.r.Body = struct {
+		io.Reader
+		io.Closer
+	}{r, c.r.Body}
+	return c.body(v)
+}
+
 func (c *call) checkJSON() error {
 	text := c.r.Header.Get("Content-Type")
 	media, _, err := mime.ParseMediaType(text)

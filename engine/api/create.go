@@ -29,10 +29,7 @@ func (b *createBody) UnmarshalJSON(data []byte) error {
 
 func containerCreate(c *call) error {
 	var body createBody
-	if c.r.ContentLength == 0 {
-		return invalid("invalid JSON: EOF")
-	}
-	if err := c.body(&body); err != nil {
+	if err := c.mustBody(&body); err != nil {
 		return err
 	}
 	req := body.CreateRequest

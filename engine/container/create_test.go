@@ -16,6 +16,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/getberth/berth/engine/filter"
 )
 
 func TestMergeCommand(t *testing.T) {
@@ -80,7 +82,7 @@ func TestCreateRefuses(t *testing.T) {
 		"No such container: away":                                   func(_ *container.Config, h *container.HostConfig) { h.VolumesFrom = []string{"away"} },
 		"No such container: lost":                                   func(_ *container.Config, h *container.HostConfig) { h.PidMode = "container:lost" },
 		"subpath must be a relative path within the volume": func(_ *container.Config, h *container.HostConfig) {
-			h.Mounts = []mount.Mount{{Type: mount.TypeVolume, Source: "v", Target: "/v", VolumeOptions: &mount.VolumeOptions{Subpath: "../x"}}}
+			h.Mounts = []mount.Mount{{Type: mount.TypeVolume, Source: "vol", Target: "/v", VolumeOptions: &mount.VolumeOptions{Subpath: "../x"}}}
 		},
 		"invalid environment variable: =x": func(c *container.Config, _ *container.HostConfig) { c.Env = []string{"=x"} },
 		"invalid signal: BOGUS":            func(c *container.Config, _ *container.HostConfig) { c.StopSignal = "BOGUS" },
@@ -259,6 +261,10 @@ func TestLinks(t *testing.T) {
 	}
 	if !slices.Equal(got.HostConfig.Links, []string{"/db:/web/store"}) {
 		t.Errorf("inspect shows links %q", got.HostConfig.Links)
+	}
+	list, err := r.List(t.Context(), ListOptions{Filters: filter.Args{"name": {"db"}}})
+	if err != nil || len(list) != 1 || !slices.Equal(list[0].Names, []string{"/db", "/web/store"}) {
+		t.Errorf("the list is %+v, %v", list, err)
 	}
 }
 

@@ -100,7 +100,8 @@ func (f *fakeImages) CommitRootFS(_ context.Context, _, _ string, c dockerspec.D
 type fakeNetworks struct {
 	mu        sync.Mutex
 	sandboxes map[string]bool
-	kept      []string // what Recover was told
+	joined    map[string]int // networks of a container
+	kept      []string       // what Recover was told
 
 	resolv, afterChange string // resolv.conf now, and once a network was left
 }
@@ -122,26 +123,41 @@ func (f *fakeNetworks) CreateSandbox(_ context.Context, id string) (string, erro
 	return "/netns/" + id, nil
 }
 
-func (f *fakeNetworks) Connect(ctx context.Context, _, ref string, want *network.EndpointSettings, names []string) (*network.EndpointSettings, error) {
+func (f *fakeNetworks) Connect(ctx context.Context, container, ref string, want *network.EndpointSettings, names []string) (*network.EndpointSettings, error) {
 	id, _, _, err := f.Resolve(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
+	f.count(container, 1)
 	ep := want.Copy()
 	ep.NetworkID, ep.DNSNames = id, names
 	ep.IPAddress, ep.Gateway = netip.MustParseAddr("172.17.0.2"), netip.MustParseAddr("172.17.0.1")
 	return ep, nil
 }
 
-func (f *fakeNetworks) Disconnect(context.Context, string, string, bool) error {
+func (f *fakeNetworks) count(container string, more int) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.joined == nil {
+		f.joined = map[string]int{}
+	}
+	f.joined[container] += more
+	return f.joined[container]
+}
+
+func (f *fakeNetworks) Disconnect(_ context.Context, container, _ string, _ bool) error {
+	f.count(container, -1)
 	if f.afterChange != "" {
 		f.resolv = f.afterChange
 	}
 	return nil
 }
 
-func (f *fakeNetworks) Publish(_ context.Context, _ string, want network.PortMap) (network.PortMap, error) {
+func (f *fakeNetworks) Publish(_ context.Context, container string, want network.PortMap) (network.PortMap, error) {
 	got := network.PortMap{}
+	if f.count(container, 0) == 0 {
+		return got, nil
+	}
 	for p, bindings := range want {
 		for _, b := range bindings {
 			if b.HostPort == "" {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -235,6 +236,27 @@ func TestStopRaces(t *testing.T) {
 			t.Fatalf("the document is %+v, %v", state, err)
 		}
 		if err := r.Remove(t.Context(), id, RemoveOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestStopMeetsARestart stops containers at the moment when their policy brings them back.
+func TestStopMeetsARestart(t *testing.T) {
+	r := newRig(t)
+	for i := range 20 {
+		id := r.run("xx", func(_ *container.Config, h *container.HostConfig) {
+			h.RestartPolicy = container.RestartPolicy{Name: container.RestartPolicyAlways}
+		})
+		r.runtime.exit(id, 1)
+		time.Sleep(firstBackoff + time.Duration(i-10)*time.Millisecond) // to hit that moment once or twice
+		if err := r.Stop(t.Context(), id, StopOptions{}); err != nil && !errdefs.IsNotModified(err) {
+			t.Fatal(err)
+		}
+		if got := r.status(id); got != container.StateExited {
+			t.Fatalf("after it was stopped, the container is %s", got)
+		}
+		if err := r.Remove(t.Context(), id, RemoveOptions{Force: true}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -24,6 +24,7 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]container.Summary,
 		return nil, err
 	}
 	list := []container.Summary{}
+	links := s.linkNames()
 	for _, c := range s.reg.all() {
 		if o.Limit > 0 && len(list) == o.Limit {
 			break
@@ -33,6 +34,7 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]container.Summary,
 			continue
 		}
 		summary := s.summary(ctx, spec, state, sel.now)
+		summary.Names = append(summary.Names, links[spec.Name]...)
 		if o.Size {
 			// A container that goes while it is looked at has no size.
 			if rw, total, err := s.deps.Images.RootFSSize(ctx, spec.ID); err == nil {
@@ -42,6 +44,20 @@ func (s *Service) List(ctx context.Context, o ListOptions) ([]container.Summary,
 		list = append(list, summary)
 	}
 	return list, ctx.Err()
+}
+
+// linkNames are what containers are called by others that are linked to them: /OTHER/ALIAS.
+func (s *Service) linkNames() map[string][]string {
+	names := map[string][]string{}
+	for _, c := range s.reg.all() {
+		spec, _ := c.view()
+		for _, link := range spec.HostConfig.Links {
+			if name, alias, err := linked(link); err == nil {
+				names[name] = append(names[name], "/"+spec.Name+"/"+alias)
+			}
+		}
+	}
+	return names
 }
 
 func (s *Service) summary(ctx context.Context, spec *Spec, state *State, now time.Time) container.Summary {

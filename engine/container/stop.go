@@ -31,34 +31,50 @@ func (s *Service) Stop(ctx context.Context, ref string, o StopOptions) error {
 
 // halt ends a container's process. manual says that a user wants it to stay down.
 func (s *Service) halt(ctx context.Context, c *instance, o StopOptions, manual bool) error {
-	spec, state := c.view()
+	spec, _ := c.view()
 	sig, timeout, err := s.stopTerms(spec, o)
 	if err != nil {
 		return err
 	}
-	if manual {
-		c.setState(func(st *State) { st.StoppedManually = true })
-		s.persist(c)
+	for ctx.Err() == nil {
+		s.markStopped(c, manual)
+		if s.stopRestarting(ctx, c) {
+			s.emit(spec, events.ActionStop)
+			return nil
+		}
+		s.markStopped(c, manual) // again: a restart that was under way has taken the mark away
+		l := c.currentLife()
+		if _, state := c.view(); l == nil || !state.running() {
+			return nil
+		}
+		if err := s.endLife(ctx, c, spec, l, sig, timeout); err != nil {
+			return err
+		}
+		// One that ended by itself before it was marked waits for a restart now.
+		if _, state := c.view(); !manual || state.Status != container.StateRestarting {
+			s.emit(spec, events.ActionStop)
+			return nil
+		}
 	}
-	if s.stopRestarting(ctx, c) {
-		s.emit(spec, events.ActionStop)
-		return nil
+	return ctx.Err()
+}
+
+func (s *Service) markStopped(c *instance, manual bool) {
+	if _, state := c.view(); !manual || state.StoppedManually {
+		return
 	}
-	l := c.currentLife()
-	if l == nil || !state.running() {
-		return nil
-	}
+	c.setState(func(st *State) { st.StoppedManually = true })
+	s.persist(c)
+}
+
+func (s *Service) endLife(ctx context.Context, c *instance, spec *Spec, l *life, sig syscall.Signal, timeout time.Duration) error {
 	if timeout != 0 {
 		s.signal(ctx, c, spec, sig)
 		if !waitEnd(ctx, l, timeout) && ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}
-	if err := s.killHard(ctx, c, spec, l); err != nil {
-		return err
-	}
-	s.emit(spec, events.ActionStop)
-	return nil
+	return s.killHard(ctx, c, spec, l)
 }
 
 // stopTerms are the signal and the patience of a stop; a negative timeout has no end.
