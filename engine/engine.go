@@ -332,6 +332,7 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 	if e.o.Ready != nil {
 		e.o.Ready()
 	}
+	go e.runtime.Warm() // ends by itself; the runtime may be closed meanwhile
 	select {
 	case err := <-failed:
 		srv.Close()

@@ -6,7 +6,11 @@ import "debug/buildinfo"
 
 // Libcontainer is the version of runc's library in the supervisor; empty when it cannot be told.
 func (s *Service) Libcontainer() string {
-	info, err := buildinfo.Read(s.program)
+	image, err := s.program.load()
+	if err != nil {
+		return ""
+	}
+	info, err := buildinfo.Read(image)
 	if err != nil {
 		return ""
 	}

@@ -9,12 +9,50 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
 //go:embed embedded
 var embedded embed.FS
+
+// program is the supervisor as a sealed memfd, made when it is first needed.
+type program struct {
+	path string // of a supervisor other than the embedded one
+	once sync.Once
+	file *os.File // written by once
+	err  error
+}
+
+func (p *program) load() (*os.File, error) {
+	p.once.Do(func() { p.file, p.err = loadSupervisor(p.path) })
+	return p.file, p.err
+}
+
+// close also keeps it from being loaded later.
+func (p *program) close() error {
+	p.once.Do(func() { p.err = os.ErrClosed })
+	if p.file == nil {
+		return nil
+	}
+	return p.file.Close()
+}
+
+const embeddedShim = "embedded/berth-shim"
+
+// checkSupervisor tells of a missing supervisor before it is needed.
+func checkSupervisor(path string) (err error) {
+	if path != "" {
+		_, err = os.Stat(path)
+	} else if _, err = fs.Stat(embedded, embeddedShim); errors.Is(err, fs.ErrNotExist) {
+		return errors.New("berthd was built without its supervisor: run make build")
+	}
+	if err != nil {
+		return fmt.Errorf("the supervisor: %w", err)
+	}
+	return nil
+}
 
 // loadSupervisor copies the supervisor into memory and seals it. From there it runs without a file that could be replaced
 // or be missing, and libcontainer need not copy it for each container against CVE-2019-5736.
@@ -24,10 +62,7 @@ func loadSupervisor(path string) (*os.File, error) {
 	if path != "" {
 		from, err = os.Open(path)
 	} else {
-		from, err = embedded.Open("embedded/berth-shim")
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, errors.New("berthd was built without its supervisor: run make build")
-		}
+		from, err = embedded.Open(embeddedShim)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("loading the supervisor: %w", err)

@@ -25,12 +25,12 @@ type Config struct {
 // Service runs containers. Its methods may be called by several goroutines.
 type Service struct {
 	bundles string
-	program *os.File // sealed memfd of the supervisor
+	program program
 	cgroups *hierarchies
 	spares  spares
 }
 
-// New makes the supervisor ready to run. Containers of an earlier engine are found under the same ExecRoot.
+// New opens the runtime. Containers of an earlier engine are found under the same ExecRoot.
 func New(c Config) (*Service, error) {
 	if !filepath.IsAbs(c.ExecRoot) {
 		return nil, fmt.Errorf("exec root %q is not an absolute path: %w", c.ExecRoot, errdefs.ErrInvalidArgument)
@@ -43,20 +43,21 @@ func New(c Config) (*Service, error) {
 	if err := os.MkdirAll(bundles, 0o711); err != nil {
 		return nil, fmt.Errorf("making the folder of containers: %w", err)
 	}
-	program, err := loadSupervisor(c.Shim)
-	if err != nil {
+	if err := checkSupervisor(c.Shim); err != nil {
 		return nil, err
 	}
-	s := &Service{bundles: bundles, program: program, cgroups: groups}
-	s.refill()
-	return s, nil
+	return &Service{bundles: bundles, program: program{path: c.Shim}, cgroups: groups}, nil
 }
+
+// Warm has a supervisor wait for the first container. It takes reading the supervisor's 7 MB and starting it, for which an engine
+// that is about to answer has no time.
+func (s *Service) Warm() { s.refill() }
 
 // Close lets go of what New took. Containers go on.
 func (s *Service) Close() error {
 	s.spares.close()
 	s.cgroups.removeParents()
-	return s.program.Close()
+	return s.program.close()
 }
 
 // bundle is the folder of a container's runtime state.

@@ -28,6 +28,10 @@ type supervisor struct {
 
 // spawn starts a supervisor, in a session of its own, that waits for a bundle.
 func (s *Service) spawn() (*supervisor, error) {
+	image, err := s.program.load()
+	if err != nil {
+		return nil, err
+	}
 	mine, theirs, err := socketpair()
 	if err != nil {
 		return nil, err
@@ -41,7 +45,7 @@ func (s *Service) spawn() (*supervisor, error) {
 	defer null.Close()
 	var pidfd int
 	// A path through our own pid, because what the child does with its descriptors before it executes could hit the program.
-	program := "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(int(s.program.Fd()))
+	program := "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(int(image.Fd()))
 	p, err := os.StartProcess(program, []string{"berth-shim", strings.Repeat(" ", shim.MaxTitle)}, &os.ProcAttr{
 		// One container leaves little to do at a time, and each processor of Go's has its own caches.
 		Dir: "/", Env: []string{"GOMAXPROCS=1"}, Files: []*os.File{null, null, null, theirs},
