@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -315,6 +316,9 @@ func (s *Service) ensureDefault() error {
 	}
 	if err := s.configureDefault(&rec, before); err != nil {
 		return fmt.Errorf("default network: %w", err)
+	}
+	if err == nil && reflect.DeepEqual(rec, old.rec) {
+		return nil // writing it costs each start of the engine two syncs
 	}
 	return s.keep(rec)
 }
