@@ -39,8 +39,9 @@ func where(ctx context.Context) string {
 	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
 		load = strings.Fields(string(b))[0]
 	}
+	release, _, _ := strings.Cut(unix.ByteSliceToString(u.Release[:]), "-")
 	return fmt.Sprintf("%s, %d cores (%s), Linux %s, %s; light VM by %s; /dev/kvm: %t; load at the end: %s; peers: %s.\n",
-		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), processor(), unix.ByteSliceToString(u.Release[:]), runtime.GOARCH,
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), processor(), release, runtime.GOARCH,
 		firstLine(ctx, "qemu-system-x86_64", "--version"), err == nil, load, firstLine(ctx, "dockerd", "--version"))
 }
 
