@@ -53,9 +53,12 @@ func (s *supervisor) startExec(e *shim.Exec, want shim.StreamSet) (*process, err
 	if err := s.reserveExec(e.ID); err != nil {
 		return nil, err
 	}
+	s.starting.Lock()
+	defer s.starting.Unlock()
 	p, err := startProcess(s.container, e.Process, stdioPlan{stdin: want.Stdin, stdout: want.Stdout, stderr: want.Stderr})
 	if err != nil {
 		s.forgetExec(e.ID)
+		reapStrays(s.knows)
 		if s.snapshot().Status == shim.Stopped {
 			return nil, notRunning()
 		}
@@ -65,6 +68,21 @@ func (s *supervisor) startExec(e *shim.Exec, want shim.StreamSet) (*process, err
 	s.execs[e.ID] = p
 	s.mu.Unlock()
 	return p, nil
+}
+
+// knows says whether a process is the first or an exec's, for which somebody waits.
+func (s *supervisor) knows(pid int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if pid == s.first.pid {
+		return true
+	}
+	for _, p := range s.execs {
+		if p != nil && p.pid == pid {
+			return true
+		}
+	}
+	return false
 }
 
 // reserveExec makes sure that an exec may start and that no other has its id.

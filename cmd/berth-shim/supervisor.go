@@ -36,6 +36,8 @@ type supervisor struct {
 	exited   chan struct{}  // closed when the exit is on disk
 	gone     chan struct{}  // closed when nothing of the container is left
 
+	starting sync.Mutex // held while an exec starts
+
 	mu    sync.Mutex // guards what follows
 	state shim.State
 	execs map[string]*process

@@ -56,7 +56,7 @@ func (s *Service) updated(spec *Spec, u container.UpdateConfig) (*container.Host
 	}
 	if u.RestartPolicy.Name != "" {
 		if hc.AutoRemove && !u.RestartPolicy.IsNone() {
-			return nil, nil, conflict("cannot update restart policy: container has AutoRemove enabled")
+			return nil, nil, conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
 		}
 		hc.RestartPolicy = u.RestartPolicy
 	}

@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/getberth/berth/engine/runtime/shim"
 )
@@ -189,5 +192,30 @@ func TestManyExecs(t *testing.T) {
 		if err := <-results; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// An exec that is cut off in the middle of joining the container must not keep it from ending.
+func TestContainerEndsWhileExecsStart(t *testing.T) {
+	for i := range 10 {
+		f := running(t)
+		var execs sync.WaitGroup
+		for range 3 {
+			execs.Go(func() {
+				for {
+					if _, err := f.exec(process("true"), shim.Streams{}); err != nil {
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(time.Duration(20+7*i) * time.Millisecond) // to end at different moments of their start
+		if err := f.Signal(f.ctx(), f.id, int(unix.SIGKILL)); err != nil {
+			t.Fatal(err)
+		}
+		if exit := f.wait(); exit.Code != 137 {
+			t.Errorf("the container ended with %+v", exit)
+		}
+		execs.Wait()
 	}
 }
