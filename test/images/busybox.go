@@ -58,7 +58,7 @@ func etcFiles() []File {
 			"operator:x:37:37:Operator:/var:/bin/false\n" +
 			"nobody:x:65534:65534:nobody:/home:/bin/false\n"},
 		{Name: "etc/group", Body: "root:x:0:\ndaemon:x:1:\nbin:x:2:\nsys:x:3:\ntty:x:5:\ndisk:x:6:\nwheel:x:10:root\n" +
-			"mail:x:8:\nwww-data:x:33:\nstaff:x:50:\nusers:x:100:\nnobody:x:65534:\n"},
+			"mail:x:8:\nwww-data:x:33:\naudio:x:29:\nstaff:x:50:\nusers:x:100:\nnobody:x:65534:\n"},
 		{Name: "etc/shadow", Mode: 0o640, Body: "root:*:19000:0:99999:7:::\nnobody:*:19000:0:99999:7:::\n"},
 		{Name: "etc/nsswitch.conf", Body: "passwd: files\ngroup: files\nhosts: files dns\n"},
 		{Name: "etc/network/"},
