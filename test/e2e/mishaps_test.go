@@ -22,7 +22,7 @@ func TestMishaps(t *testing.T) {
 	w := newWorld(t, binaries(t))
 	t.Cleanup(func() { w.clean(t) })
 	w.smallDisk()
-	w.berth(t, "create", "-d", "qemu", "--qemu-memory", "512", "--qemu-cpu-count", "1", "--engine-registry-mirror", w.mirror, "vm1")
+	w.berth(t, "create", "-d", "qemu", "--qemu-memory", "512", "--qemu-cpu-count", "1", "--qemu-disk-size", "1", "--engine-registry-mirror", w.mirror, "vm1")
 	for _, m := range []struct {
 		name string
 		test func(*testing.T)
@@ -35,6 +35,7 @@ func TestMishaps(t *testing.T) {
 			}
 			w.fullDisk(t)
 		}},
+		{"machine's disk full", w.ownDiskFull},
 		{"QEMU killed, started twice", w.qemuKilled},
 		{"store moved", w.storeMoved},
 	} {
@@ -111,6 +112,32 @@ func (w *world) fullDisk(t *testing.T) {
 	w.berth(t, "ssh", "vm1", "rm /var/f")
 }
 
+// ownDiskFull: a container that fills the machine's disk is told, and can be removed, after which all is as before.
+func (w *world) ownDiskFull(t *testing.T) {
+	// Zeros take no room on the computer.
+	out := w.docker(t, "run", "--name", "big", "busybox:1.24", "sh", "-c", "dd if=/dev/zero of=/f bs=1M; echo ended")
+	if !strings.Contains(out, "No space left on device") || !strings.Contains(out, "ended") {
+		t.Errorf("filling the disk says %q", out)
+	}
+	if out := w.docker(t, "ps", "-a"); !strings.Contains(out, "big") {
+		t.Errorf("with a full disk ps says\n%s", out)
+	}
+	if out, err := w.client("run", "--rm", "busybox:1.24", "true").CombinedOutput(); err != nil && !strings.Contains(string(out), "no space left on device") {
+		t.Errorf("with a full disk run says %v, %s", err, out)
+	}
+	w.docker(t, "rm", "-f", "big")
+	// What was in it is deleted after the answer.
+	if err := eventually(func() error {
+		out, err := w.client("run", "--rm", "busybox:1.24", "true").CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		return err
+	}); err != nil {
+		t.Errorf("a run after room was made: %v", err)
+	}
+}
+
 // qemuKilled: it is as if the power had gone; of two starts one does it, and both say what is.
 func (w *world) qemuKilled(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(w.home, "store/machines/vm1/process.json"))
@@ -175,12 +202,17 @@ func (w *world) killSwitch(t *testing.T) {
 	}
 }
 
-// docker runs the stock client against vm1.
-func (w *world) docker(t *testing.T, args ...string) string {
-	t.Helper()
+// client is a command of the stock client against vm1.
+func (w *world) client(args ...string) *exec.Cmd {
 	cmd := exec.Command("docker", args...)
 	cmd.Env = append(w.environ(), w.clientEnv()...)
-	out, err := cmd.CombinedOutput()
+	return cmd
+}
+
+// docker runs the stock client, which must succeed.
+func (w *world) docker(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := w.client(args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
