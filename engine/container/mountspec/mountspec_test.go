@@ -82,7 +82,7 @@ func TestFromMount(t *testing.T) {
 		"no target":           {mount.Mount{Type: "bind", Source: "/a"}, "field Target must not be empty"},
 		"tmpfs with source":   {mount.Mount{Type: "tmpfs", Source: "/a", Target: "/b"}, "field Source must not be specified"},
 		"foreign options":     {mount.Mount{Type: "tmpfs", Target: "/b", BindOptions: &mount.BindOptions{}}, "BindOptions must not be specified"},
-		"subpath that leaves": {mount.Mount{Type: "volume", Source: "vv", Target: "/b", VolumeOptions: &mount.VolumeOptions{Subpath: "a/../../b"}}, "must not leave"},
+		"subpath that leaves": {mount.Mount{Type: "volume", Source: "vv", Target: "/b", VolumeOptions: &mount.VolumeOptions{Subpath: "a/../../b"}}, "subpath must be a relative path within the volume"},
 		"image":               {mount.Mount{Type: "image", Source: "x", Target: "/b"}, "does not mount this type"},
 		"unknown":             {mount.Mount{Type: "floppy", Target: "/b"}, "mount type unknown"},
 		"force without ro":    {mount.Mount{Type: "bind", Source: "/a", Target: "/b", BindOptions: &mount.BindOptions{ReadOnlyForceRecursive: true}}, "must be set ReadOnly"},
