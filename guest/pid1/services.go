@@ -20,9 +20,6 @@ import (
 	"github.com/getberth/berth/guest/seed"
 )
 
-// imageEngine is the engine that came with the image; provisioning puts newer ones at config.Binary.
-const imageEngine = "/usr/bin/berthd"
-
 // engineLog is where the engine's messages go; the host reads its tail when something is wrong.
 const engineLog = "/var/log/berthd.log"
 
@@ -68,7 +65,7 @@ func (i *initd) keepReporting(ctx context.Context, name, logPath string, end sys
 }
 
 func engineCommand() (*exec.Cmd, error) {
-	binary := imageEngine
+	binary := config.GuestBinary // provisioning puts newer ones at config.Binary
 	if _, err := os.Stat(config.Binary); err == nil {
 		binary = config.Binary
 	}
