@@ -243,12 +243,19 @@ func (f *fixture) attach(stdin *os.File) *client {
 	if stdin != nil {
 		streams.Stdin = stdin
 	}
-	attached := make(chan struct{})
-	go func() { c.ended <- f.Attach(f.ctx(), f.id, streams, attached) }()
+	attached, returned := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(returned)
+		c.ended <- f.Attach(f.ctx(), f.id, streams, attached)
+	}()
 	select {
 	case <-attached:
-	case err := <-c.ended:
-		f.Fatal("attach ended:", err)
+	case <-returned: // at once, when the container has ended
+		select {
+		case <-attached:
+		default:
+			f.Fatal("attach ended unattached:", <-c.ended)
+		}
 	}
 	return c
 }
