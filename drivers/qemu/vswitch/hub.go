@@ -55,15 +55,14 @@ func (h *hub) whenIdle() {
 	}
 }
 
-// quit ends the switch, leaving its machines to the next one. From the moment it returns nobody is served any more.
-func (h *hub) quit() {
+// quit turns everybody away from now on, and tells whether it is the first to do so, who is to end the switch then. The machines are
+// left to the next one.
+func (h *hub) quit() (first bool) {
 	h.mu.Lock()
-	again := h.closing
+	defer h.mu.Unlock()
+	first = !h.closing
 	h.closing = true
-	h.mu.Unlock()
-	if !again {
-		go h.over()
-	}
+	return first
 }
 
 // ping refuses when the switch is ending, so that nobody counts on it.

@@ -24,7 +24,6 @@ func (h *hub) routes() http.Handler {
 		serve   func(r *http.Request) (any, error)
 	}{
 		{"GET /v1/ping", func(*http.Request) (any, error) { return h.ping() }},
-		{"POST /v1/quit", func(*http.Request) (any, error) { h.quit(); return nil, nil }},
 		{"GET /v1/machines", h.serveList},
 		{"POST /v1/machines", h.serveAttach},
 		{"GET /v1/machines/{index}", h.one(func(x *machine, _ *http.Request) (any, error) { s, _ := x.look(); return s, nil })},
@@ -41,7 +40,18 @@ func (h *hub) routes() http.Handler {
 			answer(w, v, err)
 		})
 	}
+	mux.HandleFunc("POST /v1/quit", h.serveQuit)
 	return mux
+}
+
+// serveQuit ends the switch when its answer is on the way: the end closes all connections.
+func (h *hub) serveQuit(w http.ResponseWriter, _ *http.Request) {
+	first := h.quit()
+	answer(w, nil, nil)
+	http.NewResponseController(w).Flush()
+	if first {
+		go h.over()
+	}
 }
 
 func answer(w http.ResponseWriter, v any, err error) {
