@@ -55,7 +55,7 @@ func (l *launch) args() []string {
 		a = append(a, "-cpu", cpu)
 	}
 	a = append(a,
-		"-smp", strconv.Itoa(s.CPUs), "-m", strconv.Itoa(s.Memory)+"M",
+		"-smp", strconv.Itoa(l.cpus()), "-m", strconv.Itoa(s.Memory)+"M",
 		"-kernel", l.image.kernel, "-initrd", l.image.initrd, "-append", l.cmdline(),
 		// The machine stands still until the switch is there to see its first frame and its first line.
 		"-S",
@@ -81,14 +81,12 @@ func (l *launch) machine() string {
 	return "q35,vmport=off,hpet=off,smbus=off,sata=off,usb=off,graphics=off,dump-guest-core=off"
 }
 
-// acceleration keeps TCG of QEMU before 8.1 to one thread: with more, one processor may go on running what another has just patched.
-// Linux patches itself as it boots and whenever a feature is turned on, and then hangs in an endless int3. Fixed by QEMU's commit
-// deba78709ae8 ("accel/tcg: Always lock pages before translation"). On a computer of two cores a boot takes no longer by that.
+// acceleration is the accelerator and its options.
 func (l *launch) acceleration() string {
 	switch l.accel {
 	case "tcg":
 		threads := "multi"
-		if l.qemu.before(8, 1) {
+		if l.oneThread() {
 			threads = "single"
 		}
 		return "tcg,thread=" + threads + ",tb-size=" + strconv.Itoa(translationCache)
@@ -96,6 +94,23 @@ func (l *launch) acceleration() string {
 		return "whpx,kernel-irqchip=off"
 	}
 	return l.accel
+}
+
+// oneThread keeps TCG of QEMU before 8.1 to one thread: with more, one processor may go on running what another has just patched.
+// Linux patches itself as it boots and whenever a feature is turned on, and then hangs in an endless int3. Fixed by QEMU's commit
+// deba78709ae8 ("accel/tcg: Always lock pages before translation").
+func (l *launch) oneThread() bool { return l.accel == "tcg" && l.qemu.before(8, 1) }
+
+// cpus is how many the guest has. In one thread a second one adds no speed, only switches and messages between the two: a boot
+// takes a fifth longer.
+func (l *launch) cpus() int {
+	switch {
+	case l.state.CPUs > 0:
+		return l.state.CPUs
+	case l.oneThread():
+		return 1
+	}
+	return defaultCPUs
 }
 
 // translationCache is how much translated code TCG keeps, in MiB. Its own choice is an eighth of the guest's memory, at most
@@ -107,6 +122,10 @@ func (l *launch) cpu() string {
 	case "kvm", "hvf":
 		return "host"
 	case "tcg":
+		if l.image.Arch == "amd64" {
+			// Told that "rep stosb" is fast, Linux and Go clear and copy memory with it; TCG does a byte at a time.
+			return "max,-erms"
+		}
 		return "max"
 	}
 	return ""

@@ -48,7 +48,7 @@ func TestOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.CPUs != 2 || s.Memory != 2048 || s.DiskSize != 20<<30 || s.Accel != "auto" {
+	if s.CPUs != 0 || s.Memory != 2048 || s.DiskSize != 20<<30 || s.Accel != "auto" {
 		t.Errorf("defaults: %+v", s)
 	}
 	for text, want := range map[string]int64{"1": 1 << 30, "1.5": 3 << 29, "40g": 40 << 30, "40 GB": 40 << 30, "2t": 2 << 40, "1073741825b": 1<<30 + 1<<20} {
@@ -57,7 +57,7 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	for flag, values := range map[string][]any{
-		"qemu-cpu-count": {0, -1, 289},
+		"qemu-cpu-count": {-1, 289},
 		"qemu-memory":    {0, 255, -1, 5 << 20},
 		"qemu-disk-size": {"", "x", "0", "-1", "512m", "NaN", "1e300", "100000t"},
 		"qemu-accel":     {"KVM", "xen", "kvm,tcg"},
@@ -268,6 +268,13 @@ func TestCommandLine(t *testing.T) {
 		}
 	}
 	for v, want := range map[version]string{{7, 2}: "thread=single", {8, 0}: "thread=single", {8, 1}: "thread=multi", {11, 0}: "thread=multi"} {
+		l.qemu = v
+		if line := strings.Join(l.args(), " "); !strings.Contains(line, want) {
+			t.Errorf("QEMU %d.%d: %s is missing in %s", v.major, v.minor, want, line)
+		}
+	}
+	s.CPUs = 0
+	for v, want := range map[version]string{{7, 2}: "-smp 1 ", {8, 1}: "-smp 2 "} {
 		l.qemu = v
 		if line := strings.Join(l.args(), " "); !strings.Contains(line, want) {
 			t.Errorf("QEMU %d.%d: %s is missing in %s", v.major, v.minor, want, line)

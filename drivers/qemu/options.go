@@ -15,6 +15,7 @@ import (
 
 // Bounds of what can be asked for.
 const (
+	defaultCPUs = 2
 	maxCPUs     = 288     // of QEMU's q35 machine with the interrupt controller that it has by default
 	minMemory   = 256     // MiB; below, kernel and engine do not fit
 	maxMemory   = 4 << 20 // MiB: 4 TiB, a slip of the finger beyond
@@ -26,7 +27,7 @@ const (
 // Flags lists what can be set at creation.
 func (d *Driver) Flags() []drivers.Flag {
 	return []drivers.Flag{
-		{Name: "qemu-cpu-count", Usage: "Number of CPUs", EnvVar: "QEMU_CPU_COUNT", Default: 2},
+		{Name: "qemu-cpu-count", Usage: "Number of CPUs (default 2, or 1 where QEMU emulates all in one thread)", EnvVar: "QEMU_CPU_COUNT", Default: 0},
 		{Name: "qemu-memory", Usage: "Memory in MiB", EnvVar: "QEMU_MEMORY", Default: 2048},
 		{Name: "qemu-disk-size", Usage: "Size of the disk in GB, or with a unit (40g); it takes only the room that is used", EnvVar: "QEMU_DISK_SIZE", Default: "20"},
 		{Name: "qemu-accel", Usage: "How instructions are run: auto, kvm, hvf, whpx or tcg", EnvVar: "QEMU_ACCEL", Default: "auto"},
@@ -48,7 +49,7 @@ func fromOptions(o drivers.Options) (*state, error) {
 		return nil, err
 	}
 	switch {
-	case s.CPUs < 1 || s.CPUs > maxCPUs:
+	case s.CPUs < 0 || s.CPUs > maxCPUs:
 		return nil, fmt.Errorf("--qemu-cpu-count %d: it must be between 1 and %d", s.CPUs, maxCPUs)
 	case s.Memory < minMemory || s.Memory > maxMemory:
 		return nil, fmt.Errorf("--qemu-memory %d: it is in MiB and must be between %d and %d", s.Memory, minMemory, maxMemory)

@@ -72,14 +72,14 @@ const stateVersion = 1
 // state is the driver's record of a machine. It has no path of the store, and no secret.
 type state struct {
 	Version    int    `json:"version"`
-	Index      int    `json:"index"`      // address in the virtual network: 192.168.127.INDEX
-	HostIP     string `json:"hostIP"`     // where the machine's ports are on the host
-	SSHPort    uint16 `json:"sshPort"`    // on HostIP
-	EnginePort uint16 `json:"enginePort"` // on HostIP
-	CPUs       int    `json:"cpus"`
-	Memory     int    `json:"memory"`   // MiB
-	DiskSize   int64  `json:"diskSize"` // bytes; a smaller disk grows to it at the next start
-	Accel      string `json:"accel"`    // as asked for: auto or a name
+	Index      int    `json:"index"`          // address in the virtual network: 192.168.127.INDEX
+	HostIP     string `json:"hostIP"`         // where the machine's ports are on the host
+	SSHPort    uint16 `json:"sshPort"`        // on HostIP
+	EnginePort uint16 `json:"enginePort"`     // on HostIP
+	CPUs       int    `json:"cpus,omitempty"` // 0: as many as suits the accelerator
+	Memory     int    `json:"memory"`         // MiB
+	DiskSize   int64  `json:"diskSize"`       // bytes; a smaller disk grows to it at the next start
+	Accel      string `json:"accel"`          // as asked for: auto or a name
 	// Silent is the accelerator under which the guest has shown no sign of life: auto does not choose it again.
 	Silent   string   `json:"silent,omitempty"`
 	Binary   string   `json:"binary,omitempty"`   // as asked for

@@ -61,7 +61,7 @@ func TestConformance(t *testing.T) {
 		driverstest.Temp(temp),
 		driverstest.With("qemu-memory", 512),
 		driverstest.With("qemu-disk-size", "1"),
-		driverstest.Refuses("no CPU", "qemu-cpu-count", 0),
+		driverstest.Refuses("no CPU", "qemu-cpu-count", -1),
 		driverstest.Refuses("not a size", "qemu-disk-size", "huge"),
 		driverstest.Refuses("no such accelerator", "qemu-accel", "magic"),
 		driverstest.Made(func(h *drivers.Host) bool {
