@@ -20,6 +20,7 @@ type rule struct {
 
 var rules = []rule{
 	{"cmd/berth", []string{"machine", "drivers", "sshutil", "provision", "certs", "hostdb", "engine/config", "guest/seed"}, "the CLI must build for every platform, without the engine"},
+	{"cmd/berth-switch", []string{"drivers/qemu/vswitch/server"}, "the light VMs' network, in a program of its own"},
 	{"cmd/berthd", []string{"engine", "guest"}, "the engine knows nothing of machines"},
 	{"cmd/berth-shim", []string{"engine/runtime/shim", "engine/logs"}, "a supervisor lives beside each container: every package costs memory once per container"},
 	{"machine", []string{"drivers", "sshutil", "provision", "certs", "hostdb", "engine/config"}, "the only place where the machine parts meet"},
