@@ -73,6 +73,22 @@ func TestOnlyTheSupervisorUsesCgo(t *testing.T) {
 	}
 }
 
+// TestNetworkStackIsNotInBerth keeps the light VMs' network out of berth, which would initialise it at every start: `berth env` is
+// what shells run at each prompt.
+func TestNetworkStackIsNotInBerth(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./cmd/berth").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for pkg := range strings.Lines(string(out)) {
+		for _, heavy := range []string{"gvisor.dev/", "github.com/miekg/dns", "github.com/insomniacslk/dhcp", module + "drivers/qemu/vnet", module + "drivers/qemu/vswitch/server"} {
+			if strings.HasPrefix(pkg, heavy) {
+				t.Errorf("berth has %s, whose place is berth-switch", strings.TrimSpace(pkg))
+			}
+		}
+	}
+}
+
 // TestEveryPackageIsDocumented wants one package comment in each package.
 func TestEveryPackageIsDocumented(t *testing.T) {
 	for pkg, doc := range packages(t, "{{.ImportPath}} {{if .Doc}}yes{{end}}") {
