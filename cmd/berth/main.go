@@ -1,6 +1,6 @@
-//go:debug updatemaxprocs=0
-
 // How many processors there are is asked once: to follow it is for servers, and costs a goroutine at each start.
+
+//go:debug updatemaxprocs=0
 
 // Command berth makes and manages machines that run a container engine. It is a drop-in for docker-machine, also by that name.
 package main
