@@ -284,14 +284,14 @@ func TestCommandLine(t *testing.T) {
 	for v, want := range map[version]string{{7, 2}: "thread=single", {8, 0}: "thread=single", {8, 1}: "thread=multi", {11, 0}: "thread=multi"} {
 		l.qemu = v
 		if line := strings.Join(l.args(), " "); !strings.Contains(line, want) {
-			t.Errorf("QEMU %d.%d: %s is missing in %s", v.major, v.minor, want, line)
+			t.Errorf("QEMU %d.%d: %s is missing in %s", v.Major, v.Minor, want, line)
 		}
 	}
 	s.CPUs = 0
 	for v, want := range map[version]string{{7, 2}: "-smp 1 ", {8, 1}: "-smp 2 "} {
 		l.qemu = v
 		if line := strings.Join(l.args(), " "); !strings.Contains(line, want) {
-			t.Errorf("QEMU %d.%d: %s is missing in %s", v.major, v.minor, want, line)
+			t.Errorf("QEMU %d.%d: %s is missing in %s", v.Major, v.Minor, want, line)
 		}
 	}
 	l.accel = "kvm"

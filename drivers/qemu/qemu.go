@@ -15,6 +15,7 @@ import (
 	"io"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/getberth/berth/drivers"
@@ -46,6 +47,8 @@ type Driver struct {
 	conf    Config
 	host    host
 	checked checked
+	// releases has the release of each QEMU program that was looked at, by its path.
+	releases sync.Map
 }
 
 var (
@@ -83,6 +86,7 @@ type state struct {
 	Accel      string `json:"accel"`          // as asked for: auto or a name
 	// Silent is the accelerator under which the guest has shown no sign of life: auto does not choose it again.
 	Silent   string   `json:"silent,omitempty"`
+	QEMU     release  `json:"qemu,omitzero"`      // what it was last started with
 	Binary   string   `json:"binary,omitempty"`   // as asked for
 	GuestDir string   `json:"guestDir,omitempty"` // as asked for
 	Extra    []string `json:"extraArgs,omitempty"`
