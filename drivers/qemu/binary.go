@@ -103,8 +103,6 @@ func distribution(osRelease string) string {
 	return strings.Join(l, " ")
 }
 
-var versionLine = regexp.MustCompile(`^QEMU emulator version (\d{1,4})\.(\d{1,4})`)
-
 // version is a release of QEMU.
 type version struct {
 	Major int `json:"major"`
@@ -177,6 +175,7 @@ func readVersion(ctx context.Context, path string) (version, error) {
 		}
 		return version{}, fmt.Errorf("running %s --version: %w%s", path, err, quoted(out.String()))
 	}
+	versionLine := regexp.MustCompile(`^QEMU emulator version (\d{1,4})\.(\d{1,4})`)
 	m := versionLine.FindStringSubmatch(out.String())
 	if m == nil {
 		return version{}, fmt.Errorf("%s is not QEMU: its --version is not QEMU's%s", path, quoted(out.String()))

@@ -44,8 +44,8 @@ func (d *Driver) Check(ctx context.Context, h *drivers.Host, o drivers.Options) 
 	if _, _, err := d.host.choose(s, im.Arch); err != nil {
 		return err
 	}
-	if len(d.conf.Helper) == 0 {
-		return errors.New("the qemu driver has not been told how to start its virtual switch")
+	if _, err := d.helper(); err != nil {
+		return err
 	}
 	return checkSpace(h, s.DiskSize)
 }

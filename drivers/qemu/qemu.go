@@ -28,7 +28,8 @@ const Name = "qemu"
 type Config struct {
 	// GuestDir has the guest image: seed.Kernel, seed.Initrd, seed.Root and seed.Manifest.
 	GuestDir string
-	// Helper starts the virtual switch: a program and its first arguments, whose main then calls vswitch.Main with the rest.
+	// Helper starts the virtual switch: a program and its first arguments, whose main then calls server.Main (in vswitch) with the
+	// rest. Empty when the program is not installed.
 	Helper []string
 	// Store is the absolute path of the folder of all machines. Machines of one store share a network. When empty it is the
 	// folder two above a machine's.
