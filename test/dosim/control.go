@@ -69,13 +69,13 @@ func take[T any](w http.ResponseWriter, r *http.Request, f func(T) error) {
 // ResetSSH has a droplet's port 22 answer with resets for d, connections that exist included.
 func (s *Server) ResetSSH(id int, d time.Duration) error {
 	s.mu.Lock()
-	known := s.droplets[id] != nil
+	droplet := s.droplets[id]
 	s.mu.Unlock()
 	switch {
-	case !known:
+	case droplet == nil:
 		return notFound()
 	case s.opt.Machines == nil:
 		return invalid("droplets of this simulator do not boot")
 	}
-	return s.opt.Machines.ResetSSH(id, d)
+	return s.opt.Machines.ResetSSH(droplet.Public, d)
 }

@@ -401,6 +401,9 @@ func (s *Server) checkNetwork(in *dropletRequest, d *droplet) error {
 		if in.IPv6 {
 			return invalid("ipv6 can not be enabled without public networking")
 		}
+		if s.opt.Machines != nil {
+			return invalid("This simulator boots no droplets without public networking.")
+		}
 		return nil
 	}
 	d.Public = s.public.Addr() // there is to be one

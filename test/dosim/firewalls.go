@@ -257,13 +257,18 @@ func (s *Server) protect() error {
 	s.rules.Lock()
 	defer s.rules.Unlock()
 	s.mu.Lock()
-	p := s.policies()
+	p, reserved := s.policies(), map[netip.Addr]netip.Addr{}
+	for _, ip := range s.state.reserved {
+		if ip.Droplet != nil {
+			reserved[ip.IP] = ip.Droplet.Public
+		}
+	}
 	s.mu.Unlock()
-	b, err := json.Marshal(p)
+	b, err := json.Marshal([]any{p, reserved})
 	if err != nil || string(b) == s.ruled {
 		return err
 	}
-	if err := s.opt.Machines.Protect(p); err != nil {
+	if err := s.opt.Machines.Protect(p, reserved); err != nil {
 		return err
 	}
 	s.ruled = string(b)

@@ -23,10 +23,11 @@ type Machines interface {
 	Reset(id int) error
 	// Remove turns it off and removes all of it.
 	Remove(id int) error
-	// Protect replaces what traffic the machines' firewalls let through. A machine that is not named is open.
-	Protect(p []Policy) error
-	// ResetSSH answers all TCP from and to port 22 of a machine with a reset, for d.
-	ResetSSH(id int, d time.Duration) error
+	// Protect replaces what traffic the machines' firewalls let through, and which other addresses lead to a machine's public one.
+	// A machine that is not named is open.
+	Protect(p []Policy, reserved map[netip.Addr]netip.Addr) error
+	// ResetSSH answers all TCP from and to port 22 of an address with a reset, for d.
+	ResetSSH(address netip.Addr, d time.Duration) error
 }
 
 // Machine is all that decides how a droplet boots.
