@@ -58,7 +58,10 @@ func (n *network) setUp() error {
 	if err := netlink.LinkSetUp(n.host); err != nil {
 		return err
 	}
-	return n.space.do(func() error { return n.setUpInside(host) })
+	if err := n.space.do(func() error { return n.setUpInside(host) }); err != nil {
+		return err
+	}
+	return n.apply(&filtering{}) // from now on, connections are tracked
 }
 
 // addHostLink adds the host's link, whose name is the number's reservation.
@@ -80,12 +83,12 @@ func (n *network) addHostLink() (int, error) {
 
 func (n *network) setUpInside(host netip.Addr) error {
 	var err error
-	if n.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+	if n.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER); err != nil {
 		return err
 	}
 	for name, value := range map[string]string{
 		"ipv4/ip_forward": "1", "ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0", "ipv4/neigh/default/proxy_delay": "0",
-		"ipv4/conf/all/send_redirects": "0", "ipv4/conf/default/send_redirects": "0", "ipv6/conf/all/disable_ipv6": "1", "ipv6/conf/default/disable_ipv6": "1",
+		"ipv4/conf/all/send_redirects": "0", "ipv4/conf/default/send_redirects": "0", "netfilter/nf_conntrack_tcp_loose": "0", "ipv6/conf/all/disable_ipv6": "1", "ipv6/conf/default/disable_ipv6": "1",
 		"bridge/bridge-nf-call-iptables": "0", "bridge/bridge-nf-call-arptables": "0", "bridge/bridge-nf-call-ip6tables": "0",
 	} {
 		if err := sysctl(name, value); err != nil {

@@ -4,6 +4,7 @@ package vm
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/getberth/berth/test/dosim"
 )
@@ -20,15 +22,22 @@ import (
 type filtering struct {
 	policies []dosim.Policy
 	reserved map[netip.Addr]netip.Addr // public address by reserved IP
-	cut      map[netip.Addr]time.Time  // until when port 22 of an address answers with resets
+	cut      map[netip.Addr]time.Time  // until when port 22 of an address answers with resets; kept when it has passed
 }
 
 // ruleset writes the filtering as nft reads it. It replaces what was there at once.
-func (f *filtering) ruleset() string {
+//
+// While SSH of an address is cut, each packet of it is answered with a reset. When it was cut, the connections of then have been
+// forgotten, so that the first packet of each is answered so, too, however late it comes.
+func (f *filtering) ruleset(now time.Time) string {
 	var b, chains bytes.Buffer
 	fmt.Fprint(&b, "add table inet dosim\ndelete table inet dosim\ntable inet dosim {\n chain forward {\n  type filter hook forward priority 0;\n")
 	for _, a := range sortedKeys(f.cut) {
-		fmt.Fprintf(&b, "  ip daddr %s tcp dport 22 reject with tcp reset\n  ip saddr %s tcp sport 22 reject with tcp reset\n", a, a)
+		which := "ct state invalid "
+		if now.Before(f.cut[a]) {
+			which = ""
+		}
+		fmt.Fprintf(&b, "  ip daddr %s tcp dport 22 %sreject with tcp reset\n  ip saddr %s tcp sport 22 %sreject with tcp reset\n", a, which, a, which)
 	}
 	fmt.Fprint(&b, "  ct state established,related accept\n")
 	for _, p := range f.policies {
@@ -73,7 +82,7 @@ func sortedKeys[V any](m map[netip.Addr]V) []netip.Addr {
 
 // apply loads the rules, and has the namespace take what is sent to reserved IPs.
 func (n *network) apply(f *filtering) error {
-	rules := f.ruleset()
+	rules := f.ruleset(time.Now())
 	return n.space.do(func() error {
 		if err := n.own(f.reserved); err != nil {
 			return err
@@ -116,4 +125,16 @@ func (n *network) own(reserved map[netip.Addr]netip.Addr) error {
 		}
 	}
 	return nil
+}
+
+// forgetSSH has conntrack forget the connections to port 22 of an address.
+func (n *network) forgetSSH(a netip.Addr) error {
+	return n.space.do(func() error {
+		filter := &netlink.ConntrackFilter{}
+		if err := errors.Join(filter.AddIP(netlink.ConntrackOrigDstIP, a.AsSlice()), filter.AddProtocol(unix.IPPROTO_TCP), filter.AddPort(netlink.ConntrackOrigDstPort, 22)); err != nil {
+			return err
+		}
+		_, err := n.nl.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, filter)
+		return err
+	})
 }

@@ -51,6 +51,8 @@ type machine struct {
 	run  *running   // nil if off
 }
 
+var errClosed = errors.New("the cloud is closed")
+
 // maxMemory is the most that a droplet is given, in MiB, whatever its size says: tests have many.
 const maxMemory = 2048
 
@@ -134,7 +136,7 @@ func (c *Cloud) machine(id int, make bool) (*machine, error) {
 	m := c.machines[id]
 	switch {
 	case c.closed:
-		return nil, errors.New("the cloud is closed")
+		return nil, errClosed
 	case m == nil && !make:
 		return nil, fmt.Errorf("droplet %d has no machine", id)
 	case m == nil:
@@ -290,20 +292,23 @@ func (c *Cloud) Protect(p []dosim.Policy, reserved map[netip.Addr]netip.Addr) er
 	return c.applyLocked()
 }
 
-// ResetSSH cuts a droplet's SSH off for d.
+// ResetSSH cuts a droplet's SSH off for d: what is open is lost, what is new is refused.
 func (c *Cloud) ResetSSH(address netip.Addr, d time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return errClosed
+	}
 	c.filter.cut[address] = time.Now().Add(d)
 	time.AfterFunc(d, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if until, ok := c.filter.cut[address]; ok && !time.Now().Before(until) {
-			delete(c.filter.cut, address)
-			_ = c.applyLocked()
-		}
+		_ = c.applyLocked()
 	})
-	return c.applyLocked()
+	if err := c.applyLocked(); err != nil {
+		return err
+	}
+	return c.net.forgetSSH(address)
 }
 
 func (c *Cloud) applyLocked() error {
