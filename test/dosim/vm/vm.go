@@ -332,3 +332,6 @@ func (c *Cloud) Close() error {
 	}
 	return errors.Join(c.net.close(), c.removeDir())
 }
+
+// Link is what the host's end of the network is called.
+func (c *Cloud) Link() string { return c.net.host.Attrs().Name }
