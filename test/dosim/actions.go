@@ -98,6 +98,10 @@ func (s *Server) createAction(r *request) (any, error) {
 	if err := r.decode(&in); err != nil {
 		return nil, err
 	}
+	extra := map[string]string{"resize": "droplet:create", "snapshot": "image:create"}
+	if err := s.needs(r, extra[in.Type]); err != nil {
+		return nil, err
+	}
 	a, err := s.startAction(d, in)
 	if err != nil {
 		return nil, err
@@ -227,14 +231,17 @@ func (s *Server) planResize(d *droplet, in actionRequest) (func() error, error) 
 }
 
 func (s *Server) planSnapshot(d *droplet, name string) (func() error, error) {
-	if s.opt.Machines != nil {
-		return nil, invalid("This simulator takes no snapshots of droplets that boot.")
-	}
+	im := &image{ID: s.id(), Name: name, Distribution: d.Image.Distribution, Type: "snapshot", MinDisk: d.Size.Disk,
+		Size: 1.5, Regions: []string{d.Region}, Created: stamp(time.Now()), Of: d.ID}
 	return func() error {
+		if s.storage != nil {
+			if err := s.storage.Snapshot(s.ctx, d.ID, im.ID); err != nil {
+				return err
+			}
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.images = append(s.images, &image{ID: s.id(), Name: name, Distribution: d.Image.Distribution, Type: "snapshot", MinDisk: d.Size.Disk,
-			Size: 1.5, Regions: []string{d.Region}, Created: stamp(time.Now()), Of: d.ID})
+		s.images = append(s.images, im)
 		return nil
 	}, nil
 }

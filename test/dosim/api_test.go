@@ -306,8 +306,7 @@ func TestTokens(t *testing.T) {
 	reader := client(t, s, "reader")
 	must(reader.Account.Get(ctx))(t)
 	must(reader.Droplets.List(ctx, nil))(t)
-	_, _, err := reader.Droplets.Create(ctx, request("web1"))
-	if status(err) != http.StatusForbidden || !strings.Contains(err.Error(), "droplet:create") {
+	if _, _, err := reader.Droplets.Create(ctx, request("web1")); status(err) != http.StatusForbidden {
 		t.Errorf("creating with a token that may read: %v", err)
 	}
 	r := request("web1")

@@ -3,6 +3,7 @@ package dosim
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -73,6 +74,14 @@ func (s *Server) powerOn(d *droplet) error {
 func (s *Server) machine(d *droplet) Machine {
 	m := Machine{ID: d.ID, Name: d.Name, Memory: d.Size.Memory, VPC: d.VPC.ID, Metadata: s.metadata(d),
 		Private: NIC{mac(d.ID, 1), d.Private}}
+	if d.Image.Of != 0 {
+		m.Snapshot = d.Image.ID
+	}
+	for _, v := range s.volumes {
+		if slices.Contains(v.DropletIDs, d.ID) {
+			m.Volumes = append(m.Volumes, v.spec())
+		}
+	}
 	if d.Public.IsValid() {
 		m.Public = &NIC{mac(d.ID, 0), d.Public}
 	}

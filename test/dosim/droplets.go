@@ -270,8 +270,10 @@ func (s *Server) createDroplets(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(in.Tags) > 0 && !allows(s.tokens[strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")], "tag:create") {
-		return nil, forbidden("tag:create")
+	if len(in.Tags) > 0 {
+		if err := s.needs(r, "tag:create"); err != nil {
+			return nil, err
+		}
 	}
 	var made, links []object
 	for _, name := range names {

@@ -27,7 +27,8 @@ type route struct {
 // request is what a handler sees of a call.
 type request struct {
 	*http.Request
-	body []byte
+	body   []byte
+	scopes []string // of the token
 }
 
 // decode reads the body into v.
@@ -54,7 +55,7 @@ func invalid(format string, args ...any) error {
 }
 
 func notFound() error {
-	return &apiError{http.StatusNotFound, "not_found", "The resource you were accessing could not be found."}
+	return &apiError{http.StatusNotFound, "not_found", "The resource you requested could not be found."}
 }
 
 // handler puts together the API, which wants a token, and the control API, which does not.
@@ -81,7 +82,7 @@ func (s *Server) serve(w http.ResponseWriter, req *http.Request, rt route) {
 	if fault != nil && fault.Delay > 0 && !sleep(req.Context(), time.Duration(fault.Delay)) {
 		return
 	}
-	status, v, err := s.act(w.Header(), &request{req, body}, rt, fault)
+	status, v, err := s.act(w.Header(), &request{Request: req, body: body}, rt, fault)
 	if err == nil && req.Method != http.MethodGet {
 		err = s.protect()
 	}
@@ -115,7 +116,7 @@ func (s *Server) act(h http.Header, r *request, rt route, f *Fault) (int, any, e
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	scopes, known := s.tokens[token]
 	if !ok || !known {
-		return 0, nil, &apiError{http.StatusUnauthorized, "unauthorized", "Unable to authenticate you"}
+		return 0, nil, &apiError{http.StatusUnauthorized, "unauthorized", "Unable to authenticate you."}
 	}
 	if err := s.limit(h, token, time.Now()); err != nil {
 		return 0, nil, err
@@ -123,15 +124,21 @@ func (s *Server) act(h http.Header, r *request, rt route, f *Fault) (int, any, e
 	if f != nil && f.Status != 0 {
 		return 0, nil, f.answer(h)
 	}
-	if rt.scope != "" && !allows(scopes, rt.scope) {
-		return 0, nil, forbidden(rt.scope)
+	r.scopes = scopes
+	if err := s.needs(r, rt.scope); err != nil {
+		return 0, nil, err
 	}
 	v, err := rt.handle(s, r)
 	return rt.status, v, err
 }
 
-func forbidden(scope string) error {
-	return &apiError{http.StatusForbidden, "forbidden", "You are missing the required permission " + scope + "."}
+// needs refuses a request whose token lacks a scope. As at DigitalOcean the answer does not say which; the log does.
+func (s *Server) needs(r *request, scope string) error {
+	if scope == "" || allows(r.scopes, scope) {
+		return nil
+	}
+	s.logf("the token lacks %s", scope)
+	return &apiError{http.StatusForbidden, "forbidden", "You are not authorized to perform this operation"}
 }
 
 func allows(scopes []string, want string) bool {

@@ -68,8 +68,23 @@ func (s *Server) updateImage(r *request) (any, error) {
 
 func (s *Server) deleteImage(r *request) (any, error) {
 	im, err := s.own(r.PathValue("image"))
+	if err != nil {
+		return nil, err
+	}
+	s.dropImage(im)
+	return nil, nil
+}
+
+func (s *Server) dropImage(im *image) {
 	s.images = filter(s.images, func(o *image) bool { return o != im })
-	return nil, err
+	if s.storage == nil || im.Of == 0 {
+		return
+	}
+	s.background(func() {
+		if err := s.storage.DropSnapshot(im.ID); err != nil {
+			s.logf("snapshot %d: %v", im.ID, err)
+		}
+	})
 }
 
 // snapshotWire is a droplet's snapshot in the list of all snapshots.
@@ -116,6 +131,8 @@ func (s *Server) deleteSnapshot(r *request) (any, error) {
 		return nil, err
 	}
 	s.snapshots = filter(s.snapshots, func(o *volumeSnapshot) bool { return o != v })
-	s.images = filter(s.images, func(o *image) bool { return o != im })
+	if im != nil {
+		s.dropImage(im)
+	}
 	return nil, nil
 }

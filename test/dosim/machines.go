@@ -38,6 +38,8 @@ type Machine struct {
 	Public   *NIC // eth0; nil if the droplet has no public network
 	Private  NIC  // eth1
 	VPC      string
+	Snapshot int          // id of the snapshot that its disk is a copy of; 0 for a fresh one
+	Volumes  []Volume     // attached from the start
 	Metadata http.Handler // what it is told at 169.254.169.254
 }
 
@@ -60,4 +62,28 @@ type Rule struct {
 	First     int    // the first and last port; 0 and 65535 for all
 	Last      int
 	Addresses []netip.Prefix
+}
+
+// Storage is what Machines may offer besides: disks that outlive a machine.
+type Storage interface {
+	// Snapshot copies a machine's disk as it is now, for later machines that name it.
+	Snapshot(ctx context.Context, id, snapshot int) error
+	// DropSnapshot removes the copy.
+	DropSnapshot(snapshot int) error
+	// Attach gives a volume to a machine that is on; the volume is made first if it is new.
+	Attach(ctx context.Context, id int, v Volume) error
+	// Detach takes it away, and returns when the machine has let go.
+	Detach(ctx context.Context, id int, volume string) error
+	// Grow makes a volume as large as v says. id is the machine that it is attached to, 0 for none.
+	Grow(ctx context.Context, id int, v Volume) error
+	// DropVolume removes a volume that is not attached.
+	DropVolume(volume string) error
+}
+
+// Volume is a disk.
+type Volume struct {
+	ID, Name   string
+	Size       int    // GiB
+	Filesystem string // to be made on it when it is new: ext4, xfs or none
+	Label      string // of the file system
 }

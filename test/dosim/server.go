@@ -55,15 +55,16 @@ type Server struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	logMu  sync.Mutex // guards writes to log
-	rules  sync.Mutex // serialises what is told to Machines.Protect
-	ruled  string     // guarded by rules: what it was told last
-	mu     sync.Mutex // guards what follows
-	calls  []Call
-	faults []*Fault
-	boots  []*Boot
-	limits map[string]*limiter
-	tokens map[string][]string
+	logMu   sync.Mutex // guards writes to log
+	storage Storage    // nil if there is none
+	rules   sync.Mutex // serialises what is told to Machines.Protect
+	ruled   string     // guarded by rules: what it was told last
+	mu      sync.Mutex // guards what follows
+	calls   []Call
+	faults  []*Fault
+	boots   []*Boot
+	limits  map[string]*limiter
+	tokens  map[string][]string
 	state
 }
 
@@ -88,6 +89,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	public := cmp.Or(o.Public, netip.MustParsePrefix("127.77.0.0/16"))
 	if o.Machines != nil {
 		public = o.Machines.Public()
+		s.storage, _ = o.Machines.(Storage)
 	}
 	s.state = newState(public)
 	s.ctx, s.cancel = context.WithCancel(ctx)

@@ -39,6 +39,9 @@ func (v *volume) wire() object {
 		"size_gigabytes": v.Size, "filesystem_type": v.Filesystem, "filesystem_label": v.Label, "droplet_ids": orEmpty(v.DropletIDs), "tags": orEmpty(v.Tags)}
 }
 
+// spec is what Storage is told of a volume.
+func (v *volume) spec() Volume { return Volume{v.ID, v.Name, v.Size, v.Filesystem, v.Label} }
+
 func (s *Server) volume(id string) (*volume, error) {
 	return find(s.volumes, func(v *volume) bool { return v.ID == id })
 }
@@ -122,6 +125,11 @@ func (s *Server) deleteVolume(r *request) (any, error) {
 		return nil, &apiError{409, "conflict", "a volume that is attached to a Droplet cannot be deleted"}
 	}
 	s.volumes = filter(s.volumes, func(o *volume) bool { return o != v })
+	if s.storage != nil {
+		if err := s.storage.DropVolume(v.ID); err != nil {
+			return nil, err
+		}
+	}
 	for _, p := range s.projects {
 		p.Resources = filter(p.Resources, func(m member) bool { return m.URN != "do:volume:"+v.ID })
 	}
@@ -167,32 +175,69 @@ func (s *Server) createVolumeAction(r *request) (any, error) {
 	if err := r.decode(&in); err != nil {
 		return nil, err
 	}
-	d := s.droplets[in.DropletID]
-	switch {
-	case in.Type == "resize" && in.Size > v.Size && in.Size <= 16384:
-		v.Size = in.Size
-	case in.Type == "resize":
-		return nil, invalid("a volume can only be made larger, up to 16384 GiB")
-	case in.Type != "attach" && in.Type != "detach":
-		return nil, invalid("type must be attach, detach or resize")
-	case d == nil:
-		return nil, invalid("droplet does not exist")
-	case in.Type == "detach" && !slices.Contains(v.DropletIDs, d.ID):
-		return nil, invalid("Attachment not found")
-	case in.Type == "detach":
-		v.DropletIDs = nil
-	case d.Region != v.Region || len(v.DropletIDs) > 0:
-		return nil, invalid("volume is attached already, or in another region")
-	default:
-		v.DropletIDs = []int{d.ID}
+	do, err := s.planVolume(v, in.Type, s.droplets[in.DropletID], in.Size)
+	if err != nil {
+		return nil, err
 	}
 	a := s.newAction(in.Type+"_volume", "volume", 0, v.Region)
 	if in.Type == "resize" {
 		a.Type = "resize"
 	}
 	v.actions = append(v.actions, a)
-	s.later(s.opt.ActionAfter, func() { a.end(nil) })
+	s.background(func() {
+		if !sleep(s.ctx, s.opt.ActionAfter) {
+			return
+		}
+		err := do()
+		if err != nil {
+			s.logf("volume %s: %s: %v", v.Name, in.Type, err)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		a.end(err)
+	})
 	return object{"action": a.wire()}, nil
+}
+
+// planVolume changes a volume's record and returns what there is to do to a machine.
+func (s *Server) planVolume(v *volume, kind string, d *droplet, size int) (func() error, error) {
+	switch {
+	case kind == "resize" && size > v.Size && size <= 16384:
+		v.Size = size
+		holder := 0
+		if len(v.DropletIDs) > 0 {
+			d = s.droplets[v.DropletIDs[0]]
+			if d != nil && d.Status == "active" {
+				holder = d.ID
+			}
+		}
+		return s.stored(true, func(st Storage) error { return st.Grow(s.ctx, holder, v.spec()) }), nil
+	case kind == "resize":
+		return nil, invalid("a volume can only be made larger, up to 16384 GiB")
+	case kind != "attach" && kind != "detach":
+		return nil, invalid("type must be attach, detach or resize")
+	case d == nil:
+		return nil, invalid("droplet does not exist")
+	case kind == "detach" && !slices.Contains(v.DropletIDs, d.ID):
+		return nil, invalid("Attachment not found")
+	case kind == "detach":
+		v.DropletIDs = nil
+		return s.stored(d.Status == "active", func(st Storage) error { return st.Detach(s.ctx, d.ID, v.ID) }), nil
+	case d.Region != v.Region || len(v.DropletIDs) > 0:
+		return nil, invalid("volume is attached already, or in another region")
+	}
+	v.DropletIDs = []int{d.ID}
+	return s.stored(d.Status == "active", func(st Storage) error { return st.Attach(s.ctx, d.ID, v.spec()) }), nil
+}
+
+// stored is f, or nothing where there is no storage or no need.
+func (s *Server) stored(need bool, f func(Storage) error) func() error {
+	return func() error {
+		if s.storage == nil || !need {
+			return nil
+		}
+		return f(s.storage)
+	}
 }
 
 func (s *Server) listVolumeActions(r *request) (any, error) {

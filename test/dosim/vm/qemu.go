@@ -46,7 +46,7 @@ func (c *Cloud) args(m dosim.Machine, disk string) []string {
 		"-kernel", c.files.Kernel, "-initrd", c.files.Initrd, "-append", debian.Cmdline + " console=ttyS0 no_timer_check",
 		"-rtc", "base=utc",
 		"-blockdev", fmt.Sprintf(`{"driver":"qcow2","node-name":"disk","discard":"unmap","file":{"driver":"file","filename":%q}}`, disk),
-		"-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci",
+		"-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci", "-device", "virtio-scsi-pci,id=volumes",
 		"-chardev", "file,id=console,path=" + strings.ReplaceAll(filepath.Join(filepath.Dir(disk), "console.log"), ",", ",,"), "-serial", "chardev:console",
 		"-chardev", fmt.Sprintf("socket,id=mon,fd=%d", fdMonitor), "-mon", "mode=control,chardev=mon",
 	}, nic(fdPublic, "eth0", m.Public.MAC), nic(fdPrivate, "eth1", m.Private.MAC))
@@ -93,7 +93,11 @@ func (c *Cloud) launch(ctx context.Context, m dosim.Machine, disk string) (r *ru
 		r.metadata.Close()
 		return nil, err
 	}
-	if r.monitor, err = qmp.New(ctx, ours); err != nil {
+	r.monitor, err = qmp.New(ctx, ours)
+	for i := 0; err == nil && i < len(m.Volumes); i++ {
+		err = c.plug(ctx, r, m.Volumes[i])
+	}
+	if err != nil {
 		_ = r.cmd.Process.Kill()
 		_ = r.cmd.Wait()
 		r.metadata.Close()

@@ -158,7 +158,7 @@ func (c *Cloud) Start(ctx context.Context, spec dosim.Machine) (<-chan struct{},
 		return nil, fmt.Errorf("droplet %d is on", spec.ID)
 	}
 	disk := filepath.Join(c.folder(spec.ID), "disk.qcow2")
-	if err := c.makeDisk(ctx, disk); err != nil {
+	if err := c.makeDisk(ctx, disk, spec.Snapshot); err != nil {
 		return nil, fmt.Errorf("droplet %d: its disk: %w", spec.ID, err)
 	}
 	r, err := c.launch(ctx, spec, disk)
@@ -195,13 +195,16 @@ func (m *machine) set(r *running) {
 	m.run = r
 }
 
-// makeDisk puts an overlay on the image, unless there is one: the droplet has been on before.
-func (c *Cloud) makeDisk(ctx context.Context, disk string) error {
+// makeDisk puts an overlay on the image, or copies the one of a snapshot, unless there is one: the droplet has been on before.
+func (c *Cloud) makeDisk(ctx context.Context, disk string, snapshot int) error {
 	if _, err := os.Stat(disk); err == nil {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(disk), 0o700); err != nil {
 		return err
+	}
+	if snapshot != 0 {
+		return copyFile(c.snapshot(snapshot), disk)
 	}
 	out, err := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", c.files.Disk, disk).CombinedOutput()
 	if err != nil {
