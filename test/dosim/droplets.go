@@ -221,15 +221,6 @@ func (s *Server) remove(d *droplet) {
 
 func dropletURN(id int) string { return "do:droplet:" + strconv.Itoa(id) }
 
-// background runs f, and has Close wait for its end.
-func (s *Server) background(f func()) {
-	s.work.Add(1)
-	go func() {
-		defer s.work.Done()
-		f()
-	}()
-}
-
 // dropletRequest is the body of a request for droplets.
 type dropletRequest struct {
 	Name             string            `json:"name"`

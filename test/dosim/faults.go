@@ -65,10 +65,11 @@ func (s *Server) Vanish(id int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.droplets[id]
-	if d != nil {
-		s.remove(d)
+	if d == nil || s.closed {
+		return false
 	}
-	return d != nil
+	s.remove(d)
+	return true
 }
 
 // fault takes the first fault that matches a request.

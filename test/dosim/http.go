@@ -111,6 +111,9 @@ func (s *Server) record(c Call) {
 func (s *Server) act(h http.Header, r *request, rt route, f *Fault) (int, any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return 0, nil, &apiError{http.StatusServiceUnavailable, "server_error", "the simulator ends"}
+	}
 	h.Set("X-Request-Id", uuid.NewString())
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")

@@ -94,17 +94,16 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s.state = newState(public)
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.http = &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
-	s.work.Add(1)
-	go func() {
-		defer s.work.Done()
-		_ = s.http.Serve(l)
-	}()
+	s.background(func() { _ = s.http.Serve(l) })
 	context.AfterFunc(s.ctx, func() { _ = s.http.Close() })
 	return s, nil
 }
 
 // Close ends all requests and all that goes on behind them. The machines are their owner's to close.
 func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	s.cancel()
 	err := s.http.Close()
 	s.work.Wait()
@@ -129,14 +128,22 @@ func (s *Server) AddToken(scopes ...string) string {
 
 // later calls f after d, with mu held, unless the simulator ends before.
 func (s *Server) later(d time.Duration, f func()) {
-	s.work.Add(1)
-	go func() {
-		defer s.work.Done()
+	s.background(func() {
 		if !sleep(s.ctx, d) {
 			return
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		f()
+	})
+}
+
+// background runs f, and has Close wait for its end. It is called by handlers, which find out first whether the simulator is closed,
+// and by what runs in the background itself.
+func (s *Server) background(f func()) {
+	s.work.Add(1)
+	go func() {
+		defer s.work.Done()
 		f()
 	}()
 }

@@ -74,7 +74,7 @@ func (c *Cloud) launch(ctx context.Context, m dosim.Machine, disk string) (r *ru
 	}
 	defer theirs.Close()
 	r = &running{off: make(chan struct{})}
-	r.cmd = exec.Command(c.qemu, c.args(m, disk)...)
+	r.cmd = exec.Command(qemu, c.args(m, disk)...)
 	r.cmd.ExtraFiles = []*os.File{eth0, eth1, theirs}
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // Ctrl-C is for us, not for it
 	stderr, err := os.Create(filepath.Join(filepath.Dir(disk), "qemu.log"))

@@ -29,7 +29,6 @@ import (
 // Cloud is a set of droplets and their networks.
 type Cloud struct {
 	files     debian.Files
-	qemu      string
 	kvm       bool
 	maxMemory int // MiB
 	net       *network
@@ -51,6 +50,9 @@ type machine struct {
 	run  *running   // nil if off
 }
 
+// qemu is what runs a droplet.
+const qemu = "qemu-system-x86_64"
+
 var errClosed = errors.New("the cloud is closed")
 
 // maxMemory is the most that a droplet is given, in MiB, whatever its size says: tests have many.
@@ -63,12 +65,11 @@ func Open(ctx context.Context, log io.Writer) (*Cloud, error) {
 	}
 	c := &Cloud{kvm: hasKVM(), maxMemory: maxMemory, machines: map[int]*machine{}, filter: filtering{cut: map[netip.Addr]time.Time{}}}
 	var err error
-	for _, p := range []string{"qemu-system-x86_64", "qemu-img", "nft"} {
-		if c.qemu, err = exec.LookPath(p); err != nil {
+	for _, p := range []string{qemu, "qemu-img", "nft"} {
+		if _, err = exec.LookPath(p); err != nil {
 			return nil, fmt.Errorf("%w\nhint: test/setup test", err)
 		}
 	}
-	c.qemu = "qemu-system-x86_64"
 	if c.files, err = debian.Image(ctx, log); err != nil {
 		return nil, err
 	}

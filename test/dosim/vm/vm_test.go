@@ -192,6 +192,20 @@ func TestDroplet(t *testing.T) {
 			t.Errorf("hostname is %s", got)
 		}
 	})
+	t.Run("volume", func(t *testing.T) {
+		v, _, err := c.Storage.CreateVolume(ctx, &godo.VolumeCreateRequest{Name: "data", Region: "nyc3", SizeGigaBytes: 1, FilesystemType: "ext4"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, _, err := c.StorageActions.Attach(ctx, v.ID, d.ID)
+		complete(t, c, a, err)
+		run(t, session, "udevadm wait --timeout=60 /dev/disk/by-id/scsi-0DO_Volume_data && mount /dev/disk/by-id/scsi-0DO_Volume_data /mnt && touch /mnt/x && umount /mnt")
+		a, _, err = c.StorageActions.DetachByDropletID(ctx, v.ID, d.ID)
+		complete(t, c, a, err)
+		if _, err := c.Storage.DeleteVolume(ctx, v.ID); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("SSH that drops", func(t *testing.T) {
 		if err := s.ResetSSH(d.ID, 2*time.Second); err != nil {
 			t.Fatal(err)
