@@ -60,6 +60,7 @@ type Server struct {
 	rules   sync.Mutex // serialises what is told to Machines.Protect
 	ruled   string     // guarded by rules: what it was told last
 	mu      sync.Mutex // guards what follows
+	closed  bool       // nothing new is begun
 	calls   []Call
 	faults  []*Fault
 	boots   []*Boot
