@@ -41,6 +41,15 @@ type Files struct {
 	Initrd string
 }
 
+// Hold keeps the image in the cache, whatever other recipe is used meanwhile, until the returned function is called.
+func (f Files) Hold() (release func() error, err error) {
+	l := flock.New(f.Kernel, flock.SetFlag(os.O_RDONLY))
+	if err := l.RLock(); err != nil {
+		return nil, fmt.Errorf("holding on to the Debian image: %w", err)
+	}
+	return l.Close, nil
+}
+
 // Cmdline is the kernel's command line, without a console: the root disk is the first virtio disk and network devices are called
 // eth0 and eth1 in the order of their places on the bus.
 const Cmdline = "root=/dev/vda rw net.ifnames=0 mitigations=off tsc=reliable no_timer_check quiet loglevel=3 systemd.show_status=false"
@@ -104,8 +113,7 @@ func recipeKey() (string, error) {
 	return hex.EncodeToString(h.Sum(nil))[:12], err
 }
 
-// build makes the image beside dir and moves it there when it is complete. Images of other recipes are removed: nobody asks for
-// them again.
+// build makes the image beside dir and moves it there when it is complete. Images of other recipes are removed, unless held.
 func build(ctx context.Context, log io.Writer, cache, dir string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("requires root")
@@ -145,13 +153,22 @@ func removeOld(cache, keep string) error {
 		return err
 	}
 	for _, dir := range append(old, filepath.Join(cache, "making")) {
-		if dir != keep {
-			if err := os.RemoveAll(dir); err != nil {
-				return err
-			}
+		if dir == keep || held(dir) {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// held says whether another process uses an image.
+func held(dir string) bool {
+	l := flock.New(filepath.Join(dir, "vmlinuz"), flock.SetFlag(os.O_RDONLY))
+	defer l.Close()
+	free, err := l.TryLock()
+	return err == nil && !free
 }
 
 // bootstrap has mmdebstrap make the root's tree, and packs it.

@@ -29,6 +29,7 @@ import (
 // Cloud is a set of droplets and their networks.
 type Cloud struct {
 	files     debian.Files
+	release   func() error // of the files
 	kvm       bool
 	maxMemory int // MiB
 	net       *network
@@ -73,11 +74,14 @@ func Open(ctx context.Context, log io.Writer) (*Cloud, error) {
 	if c.files, err = debian.Image(ctx, log); err != nil {
 		return nil, err
 	}
-	if err := c.makeDir(); err != nil {
+	if c.release, err = c.files.Hold(); err != nil {
 		return nil, err
 	}
+	if err := c.makeDir(); err != nil {
+		return nil, errors.Join(err, c.release())
+	}
 	if c.net, err = newNetwork(); err != nil {
-		return nil, errors.Join(err, c.removeDir())
+		return nil, errors.Join(err, c.removeDir(), c.release())
 	}
 	return c, nil
 }
@@ -334,7 +338,7 @@ func (c *Cloud) Close() error {
 		m.kill()
 		m.busy.Unlock()
 	}
-	return errors.Join(c.net.close(), c.removeDir())
+	return errors.Join(c.net.close(), c.removeDir(), c.release())
 }
 
 // Link is what the host's end of the network is called.
