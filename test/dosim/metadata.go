@@ -39,6 +39,9 @@ func (s *Server) metadata(d *droplet) http.Handler {
 	})
 }
 
+// Nameservers are what a droplet is to ask.
+func Nameservers() []string { return []string{"67.207.67.2", "67.207.67.3"} }
+
 func (s *Server) metadataOf(d *droplet) object {
 	nic := func(v4 object, mac, kind string) object { return object{"ipv4": v4, "mac": mac, "type": kind} }
 	p := d.VPC.Range
@@ -59,7 +62,7 @@ func (s *Server) metadataOf(d *droplet) object {
 	v := object{
 		"droplet_id": d.ID, "hostname": d.Name, "region": d.Region, "public_keys": list(d.Keys), "interfaces": interfaces,
 		"floating_ip": object{"ipv4": reserved}, "reserved_ip": object{"ipv4": reserved}, "tags": list(d.Tags),
-		"dns":         object{"nameservers": []any{"67.207.67.2", "67.207.67.3"}},
+		"dns":         object{"nameservers": list(Nameservers())},
 		"features":    object{"dhcp_enabled": false},
 		"vendor_data": "#cloud-config\n{}\n", "modify_index": d.ID,
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/getberth/berth/test/dosim"
 )
 
 // metadataAddress is where droplets ask.
@@ -81,13 +83,15 @@ func (n *network) addHostLink() (int, error) {
 	return 0, errors.New("all of dosim0 to dosim255 are taken")
 }
 
+// setUpInside has the namespace route. It takes what is sent to the name servers, where nothing listens, so that whoever asks is told
+// at once that there is no answer: of a network that cannot be reached a resolver would not be told.
 func (n *network) setUpInside(host netip.Addr) error {
 	var err error
 	if n.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE, unix.NETLINK_NETFILTER); err != nil {
 		return err
 	}
 	for name, value := range map[string]string{
-		"ipv4/ip_forward": "1", "ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0", "ipv4/neigh/default/proxy_delay": "0",
+		"ipv4/ip_forward": "1", "ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0", "ipv4/neigh/default/proxy_delay": "0", "ipv4/icmp_ratelimit": "0",
 		"ipv4/conf/all/send_redirects": "0", "ipv4/conf/default/send_redirects": "0", "netfilter/nf_conntrack_tcp_loose": "0", "ipv6/conf/all/disable_ipv6": "1", "ipv6/conf/default/disable_ipv6": "1",
 		"bridge/bridge-nf-call-iptables": "0", "bridge/bridge-nf-call-arptables": "0", "bridge/bridge-nf-call-ip6tables": "0",
 	} {
@@ -102,8 +106,10 @@ func (n *network) setUpInside(host netip.Addr) error {
 	if err := n.nl.LinkSetUp(lo); err != nil {
 		return err
 	}
-	if err := n.nl.AddrAdd(lo, &netlink.Addr{IPNet: ipnet(netip.MustParsePrefix(metadataAddress + "/32"))}); err != nil {
-		return err
+	for _, a := range append(dosim.Nameservers(), metadataAddress) {
+		if err := n.nl.AddrAdd(lo, &netlink.Addr{IPNet: ipnet(netip.MustParsePrefix(a + "/32"))}); err != nil {
+			return err
+		}
 	}
 	return n.attach("host0", host)
 }
