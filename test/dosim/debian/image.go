@@ -41,15 +41,6 @@ type Files struct {
 	Initrd string
 }
 
-// Hold keeps the image in the cache, whatever other recipe is used meanwhile, until the returned function is called.
-func (f Files) Hold() (release func() error, err error) {
-	l := flock.New(f.Kernel, flock.SetFlag(os.O_RDONLY))
-	if err := l.RLock(); err != nil {
-		return nil, fmt.Errorf("holding on to the Debian image: %w", err)
-	}
-	return l.Close, nil
-}
-
 // Cmdline is the kernel's command line, without a console: the root disk is the first virtio disk and network devices are called
 // eth0 and eth1 in the order of their places on the bus.
 const Cmdline = "root=/dev/vda rw net.ifnames=0 mitigations=off tsc=reliable no_timer_check quiet loglevel=3 systemd.show_status=false"
@@ -90,7 +81,8 @@ func Image(ctx context.Context, log io.Writer) (Files, error) {
 	}
 	defer lock.Close()
 	if _, err := os.Stat(f.Initrd); err == nil {
-		return f, nil
+		now := time.Now()
+		return f, os.Chtimes(dir, now, now) // it is in use
 	}
 	if err := build(ctx, log, cache, dir); err != nil {
 		return f, fmt.Errorf("making a Debian image: %w", err)
@@ -113,7 +105,8 @@ func recipeKey() (string, error) {
 	return hex.EncodeToString(h.Sum(nil))[:12], err
 }
 
-// build makes the image beside dir and moves it there when it is complete. Images of other recipes are removed, unless held.
+// build makes the image beside dir and moves it there when it is complete. Images that are not used any more
+// are removed.
 func build(ctx context.Context, log io.Writer, cache, dir string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("requires root")
@@ -123,7 +116,7 @@ func build(ctx context.Context, log io.Writer, cache, dir string) error {
 			return fmt.Errorf("%w\nhint: test/setup test", err)
 		}
 	}
-	if err := removeOld(cache, dir); err != nil {
+	if err := removeOld(cache); err != nil {
 		return err
 	}
 	tmp := filepath.Join(cache, "making")
@@ -147,28 +140,23 @@ func build(ctx context.Context, log io.Writer, cache, dir string) error {
 	return os.Rename(filepath.Join(tmp, "out"), dir)
 }
 
-func removeOld(cache, keep string) error {
+// unusedFor is how long an image is kept that nobody asks for. Images of several recipes are in use where several versions of this
+// package are.
+const unusedFor = 7 * 24 * time.Hour
+
+func removeOld(cache string) error {
 	old, err := filepath.Glob(filepath.Join(cache, "debian-*"))
 	if err != nil {
 		return err
 	}
-	for _, dir := range append(old, filepath.Join(cache, "making")) {
-		if dir == keep || held(dir) {
-			continue
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			return err
+	for _, dir := range old {
+		if fi, err := os.Stat(dir); err == nil && time.Since(fi.ModTime()) > unusedFor {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
-}
-
-// held says whether another process uses an image.
-func held(dir string) bool {
-	l := flock.New(filepath.Join(dir, "vmlinuz"), flock.SetFlag(os.O_RDONLY))
-	defer l.Close()
-	free, err := l.TryLock()
-	return err == nil && !free
+	return os.RemoveAll(filepath.Join(cache, "making"))
 }
 
 // bootstrap has mmdebstrap make the root's tree, and packs it.

@@ -29,7 +29,6 @@ import (
 // Cloud is a set of droplets and their networks.
 type Cloud struct {
 	files     debian.Files
-	release   func() error // of the files
 	kvm       bool
 	maxMemory int // MiB
 	net       *network
@@ -74,14 +73,11 @@ func Open(ctx context.Context, log io.Writer) (*Cloud, error) {
 	if c.files, err = debian.Image(ctx, log); err != nil {
 		return nil, err
 	}
-	if c.release, err = c.files.Hold(); err != nil {
+	if err := c.makeDir(); err != nil {
 		return nil, err
 	}
-	if err := c.makeDir(); err != nil {
-		return nil, errors.Join(err, c.release())
-	}
 	if c.net, err = newNetwork(); err != nil {
-		return nil, errors.Join(err, c.removeDir(), c.release())
+		return nil, errors.Join(err, c.removeDir())
 	}
 	return c, nil
 }
@@ -338,7 +334,7 @@ func (c *Cloud) Close() error {
 		m.kill()
 		m.busy.Unlock()
 	}
-	return errors.Join(c.net.close(), c.removeDir(), c.release())
+	return errors.Join(c.net.close(), c.removeDir())
 }
 
 // Link is what the host's end of the network is called.
