@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -110,6 +111,26 @@ func FuzzAPI(f *testing.F) {
 		s.mu.Lock()
 		s.calls, s.limits = nil, map[string]*limiter{}
 		s.mu.Unlock()
+	})
+}
+
+// FuzzMetadata looks for paths that a droplet may ask for to our harm.
+func FuzzMetadata(f *testing.F) {
+	for _, seed := range []string{"/metadata/v1/", "/metadata/v1/interfaces/public/0/ipv4/address", "/metadata/v1/tags/99", "/metadata//v1", "/metadata/v1.json"} {
+		f.Add(seed)
+	}
+	s := testServer(f)
+	s.do("POST", "/v2/droplets", `{"name":"web1","region":"nyc3","size":"s-1vcpu-1gb","image":"debian-12-x64","tags":["a"]}`)
+	d := s.sorted()[0]
+	f.Fuzz(func(t *testing.T, path string) {
+		if !strings.HasPrefix(path, "/") {
+			t.Skip()
+		}
+		w := httptest.NewRecorder()
+		s.metadata(d).ServeHTTP(w, &http.Request{Method: "GET", URL: &url.URL{Path: path}})
+		if w.Code != http.StatusOK && w.Code != http.StatusNotFound {
+			t.Errorf("%s: %d", path, w.Code)
+		}
 	})
 }
 

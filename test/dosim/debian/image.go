@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package debian makes the disk of a test machine: a Debian 12 with systemd, OpenSSH and cloud-init for DigitalOcean, and the
 // kernel and initial RAM disk with which QEMU boots it directly. It needs root, mmdebstrap, mke2fs, busybox-static and a Debian
 // mirror, and keeps what it made in the user's cache, keyed by its recipe.
@@ -17,6 +19,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -111,7 +114,7 @@ func build(ctx context.Context, log io.Writer, cache, dir string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("requires root")
 	}
-	for _, p := range []string{"mmdebstrap", "mke2fs", "busybox"} {
+	for _, p := range []string{"mmdebstrap", "mke2fs", "busybox", "unshare"} {
 		if _, err := exec.LookPath(p); err != nil {
 			return fmt.Errorf("%w\nhint: test/setup test", err)
 		}
@@ -159,7 +162,8 @@ func removeOld(cache string) error {
 	return os.RemoveAll(filepath.Join(cache, "making"))
 }
 
-// bootstrap has mmdebstrap make the root's tree, and packs it.
+// bootstrap has mmdebstrap make the root's tree, and packs it. mmdebstrap has namespaces of its own for mounts and processes: however
+// it ends, nothing that it started or mounted outlives it, and no removal of its folder reaches through a mount.
 func bootstrap(ctx context.Context, tmp string) error {
 	packages, err := recipe.ReadFile("recipe/packages")
 	if err != nil {
@@ -170,7 +174,7 @@ func bootstrap(ctx context.Context, tmp string) error {
 		mirror = Mirror
 	}
 	steps := [][]string{
-		{"mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", "--dpkgopt=force-unsafe-io",
+		{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", "--dpkgopt=force-unsafe-io",
 			"--include=" + strings.Join(strings.Fields(string(packages)), ","),
 			`--dpkgopt=path-exclude=/usr/share/man/*`, `--dpkgopt=path-exclude=/usr/share/doc/*`, `--dpkgopt=path-exclude=/usr/share/locale/*`,
 			fmt.Sprintf(`--customize-hook=sh '%s/recipe/kernel' "$1" '%s/out'`, tmp, tmp),
@@ -182,8 +186,8 @@ func bootstrap(ctx context.Context, tmp string) error {
 	}
 	for _, args := range steps {
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // mmdebstrap unmounts what it mounted
-		cmd.WaitDelay = time.Minute
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+		cmd.WaitDelay = 10 * time.Second
 		cmd.Env = append(cmd.Environ(), "TMPDIR="+tmp)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w\n%s", args[0], err, lastLines(string(out), 20))
