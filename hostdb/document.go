@@ -57,8 +57,21 @@ type Endpoint struct {
 	SSHUser    string   `json:"sshUser"`
 	HostKey    string   `json:"hostKey,omitempty"`
 	SANs       []string `json:"sans,omitempty"`
+	HostKeys   []string `json:"hostKeys,omitempty"`   // further pinned ones
+	KeyFile    string   `json:"keyFile,omitempty"`    // private key to log in with, in the machine's folder
+	UserKeys   bool     `json:"userKeys,omitempty"`   // log in with the user's own keys
+	Jump       *Jump    `json:"jump,omitempty"`       // the host through which SSH goes
+	ListenPort int      `json:"listenPort,omitempty"` // of the engine on the machine, when not 2376
 
 	extra map[string]json.RawMessage
+}
+
+// Jump is a host through which another is reached.
+type Jump struct {
+	Host     string   `json:"host"`
+	Port     int      `json:"port"`
+	User     string   `json:"user"`
+	HostKeys []string `json:"hostKeys"`
 }
 
 // Decode reads a record. Whatever the bytes, it answers or errs; it does not panic.

@@ -21,6 +21,7 @@ type CreateOptions struct {
 	Options drivers.Options
 	Engine  EngineOptions
 	SANs    []string // further names of the engine's certificate
+	DryRun  bool     // only check, and show what would be done
 }
 
 // Create makes a machine and installs the engine. Called again after it was interrupted or failed, it goes on where it
@@ -36,6 +37,12 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) error {
 	engine, err := o.Engine.config(o.Driver)
 	if err != nil {
 		return err
+	}
+	if o.DryRun && m.Store.Exists(o.Name) {
+		return &ExistsError{Name: o.Name}
+	}
+	if o.DryRun { // a lock would be a file
+		return m.createNew(ctx, nil, d, o, engine)
 	}
 	l, err := m.Store.Lock(ctx, o.Name)
 	if err != nil {
@@ -66,6 +73,9 @@ func (m *Manager) createNew(ctx context.Context, l *hostdb.Lock, d drivers.Drive
 	if err := m.check(ctx, d, rec, options); err != nil {
 		return err
 	}
+	if err := m.preview(ctx, d, rec, o, options); err != nil || o.DryRun {
+		return err
+	}
 	raw, err := recordable(d, o.Options)
 	if err != nil {
 		return err
@@ -73,6 +83,9 @@ func (m *Manager) createNew(ctx context.Context, l *hostdb.Lock, d drivers.Drive
 	rec.DriverOptions = raw
 	if err := l.Create(rec); err != nil {
 		return err
+	}
+	if err := writeEngineEnv(l.Dir(), o.Engine.env()); err != nil {
+		return m.interrupted(o.Name, err)
 	}
 	w, err := m.work(l, rec, d)
 	if err != nil {
@@ -89,7 +102,7 @@ func (m *Manager) check(ctx context.Context, d drivers.Driver, rec *hostdb.Machi
 	err := d.Check(ctx, h, o)
 	end(err)
 	if err != nil && ctx.Err() == nil {
-		return &CheckError{Err: err}
+		return m.refused(err)
 	}
 	return err
 }

@@ -3,13 +3,10 @@ package machine
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/hostdb"
 )
-
-const pathSeparator = string(os.PathSeparator)
 
 // Env is what a Docker client needs to reach a machine's engine.
 type Env struct {

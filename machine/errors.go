@@ -11,6 +11,9 @@ import (
 // ErrNotRunning is the error about a machine that would have to run.
 var ErrNotRunning = errors.New("Host is not running") //nolint:staticcheck // docker-machine's words
 
+// ErrNoSSH is the error about a machine that berth cannot log in to.
+var ErrNoSSH = errors.New("only its engine's URL is known: berth cannot log in to it, nor install or change anything there")
+
 // NotExistError is about a name that no machine has.
 type NotExistError struct{ Name, Program string }
 

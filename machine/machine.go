@@ -23,6 +23,8 @@ type Manager struct {
 	Now     func() time.Time
 	// Program is how the user calls berth; it appears in hints.
 	Program string
+	// Again is the command line that the user gave, for hints that add to it.
+	Again string
 	// Owner goes into certificates, e.g. "alice@laptop".
 	Owner string
 	// TLS says where the authority and the client's pair are, if not in the store.
@@ -191,7 +193,7 @@ func (w *work) refreshEndpoint() (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("finding the address of %q: %w", w.rec.Name, err)
 	}
-	if ep.HostKey == "" {
+	if ep.HostKey == "" && ep.SSHHost != "" {
 		ep.HostKey = w.host.Keys.HostPublic
 	}
 	old := w.rec.Endpoint
@@ -200,7 +202,14 @@ func (w *work) refreshEndpoint() (changed bool, err error) {
 		w.rec.Endpoint = old
 	}
 	changed = old.Address != ep.Address || old.EnginePort != ep.EnginePort || !sameStrings(old.SANs, ep.SANs)
-	old.Address, old.EnginePort, old.SANs = ep.Address, ep.EnginePort, ep.SANs
-	old.SSHHost, old.SSHPort, old.SSHUser, old.HostKey = ep.SSHHost, ep.SSHPort, ep.SSHUser, ep.HostKey
+	record(old, ep)
 	return changed, nil
+}
+
+// record copies what a driver says into the store's form, and leaves alone what a later berth has put there.
+func record(to *hostdb.Endpoint, ep drivers.Endpoint) {
+	to.Address, to.EnginePort, to.SANs, to.ListenPort = ep.Address, ep.EnginePort, ep.SANs, ep.ListenPort
+	to.SSHHost, to.SSHPort, to.SSHUser, to.HostKey = ep.SSHHost, ep.SSHPort, ep.SSHUser, ep.HostKey
+	to.HostKeys, to.KeyFile, to.UserKeys = ep.HostKeys, ep.KeyFile, ep.UserKeys
+	to.Jump = (*hostdb.Jump)(ep.Jump)
 }

@@ -19,6 +19,7 @@ type Installer func(ctx context.Context, c *sshutil.Client, in Install) error
 // Install is what an Installer needs to know.
 type Install struct {
 	Config config.Config
+	Env    []byte   // the engine's environment, K=V lines; empty for none
 	CA     []byte   // PEM; client certificates must be signed by it
 	SANs   []string // the engine's certificate must be for all of them
 	// Sign makes the engine's certificate from the machine's signing request, both PEM.
@@ -28,6 +29,8 @@ type Install struct {
 	// Renew asks for a new certificate although the present one is good.
 	Renew bool
 	Now   func() time.Time
+	// Plan, when not nil, is told what would be done, and nothing is done. CA may then be empty.
+	Plan func(lines []string)
 	// Step reports a step as Reporter.Step does.
 	Step func(name string) func(error)
 }
@@ -38,6 +41,9 @@ func (m *Manager) Provision(ctx context.Context, name string) error {
 	return m.locked(ctx, name, func(w *work) error {
 		if w.rec.Phase == hostdb.Creating {
 			return w.continueCreate(ctx)
+		}
+		if err := w.changeable(); err != nil {
+			return err
 		}
 		if err := w.running(ctx); err != nil {
 			return err
@@ -58,6 +64,14 @@ func (w *work) running(ctx context.Context) error {
 	return nil
 }
 
+// changeable refuses a machine that berth cannot log in to. Its creation can still be finished.
+func (w *work) changeable() error {
+	if w.rec.Phase == hostdb.Ready && w.rec.Endpoint != nil && !hasSSH(w.rec) {
+		return fmt.Errorf("machine %q: %w", w.rec.Name, ErrNoSSH)
+	}
+	return nil
+}
+
 // continueCreate resumes with the options that were recorded.
 func (w *work) continueCreate(ctx context.Context) error {
 	asked, err := recorded(w.driver, w.rec.DriverOptions)
@@ -70,6 +84,9 @@ func (w *work) continueCreate(ctx context.Context) error {
 // Upgrade is Provision of a machine that it starts if need be.
 func (m *Manager) Upgrade(ctx context.Context, name string) error {
 	return m.locked(ctx, name, func(w *work) error {
+		if err := w.changeable(); err != nil {
+			return err
+		}
 		state, err := w.usable(ctx)
 		if err != nil {
 			return err
@@ -84,6 +101,9 @@ func (m *Manager) Upgrade(ctx context.Context, name string) error {
 // RegenerateCerts makes new certificates for a machine: its client's pair, and the engine's by way of provisioning.
 func (m *Manager) RegenerateCerts(ctx context.Context, name string) error {
 	return m.locked(ctx, name, func(w *work) error {
+		if err := w.changeable(); err != nil {
+			return err
+		}
 		if err := w.running(ctx); err != nil {
 			return err
 		}
@@ -112,6 +132,9 @@ func (w *work) provision(ctx context.Context) error {
 	if err := w.put(hostdb.Provisioning); err != nil {
 		return err
 	}
+	if !hasSSH(w.rec) {
+		return w.register(ctx)
+	}
 	ca, err := w.m.authority(ctx)
 	if err != nil {
 		return err
@@ -136,16 +159,17 @@ func (w *work) provision(ctx context.Context) error {
 }
 
 func (w *work) install(ctx context.Context, conn *sshutil.Client, ca *certs.CA) error {
-	conf, _, err := config.Parse(w.rec.Engine)
+	conf, err := engineConfig(w.rec)
 	if err != nil {
-		return fmt.Errorf("the engine's configuration: %w", err)
+		return err
 	}
-	if w.rec.Engine == nil {
-		conf = config.Default()
+	env, err := readEngineEnv(w.lock.Dir())
+	if err != nil {
+		return err
 	}
-	sans := w.sans()
+	sans := sansOf(w.rec)
 	in := Install{
-		Config: conf, CA: ca.PEM(), SANs: sans,
+		Config: conf, Env: env, CA: ca.PEM(), SANs: sans,
 		Sign: func(csr []byte) ([]byte, error) {
 			return ca.SignServer(csr, certs.ServerOptions{Name: w.rec.Name, SANs: sans}, w.m.Now())
 		},
@@ -155,17 +179,16 @@ func (w *work) install(ctx context.Context, conn *sshutil.Client, ca *certs.CA) 
 		Step:   func(name string) func(error) { return w.m.Report.Step(w.rec.Name, name) },
 	}
 	if err := w.m.Install(ctx, conn, in); err != nil {
-		return err
+		return w.m.advise(err)
 	}
 	// Only now: until the engine trusts the new CA, the old pair is the one that works.
 	return w.m.clientPair(w.lock.Dir(), ca, w.renew)
 }
 
-// sans are all names and addresses under which clients may reach the engine.
-func (w *work) sans() []string {
-	ep := w.rec.Endpoint
-	all := append([]string{ep.Address, w.rec.Name}, ep.SANs...)
-	return append(all, w.rec.SANs...)
+// sansOf are all names and addresses under which clients may reach a machine's engine.
+func sansOf(rec *hostdb.Machine) []string {
+	all := append([]string{rec.Endpoint.Address, rec.Name}, rec.Endpoint.SANs...)
+	return append(all, rec.SANs...)
 }
 
 // waitEngine waits until the engine answers over TLS.

@@ -21,15 +21,7 @@ const maxEngine = 512 << 20
 
 // engineDone compares the machine's engine, in the light VM the image's, with ours.
 func (r *run) engineDone(context.Context) (bool, error) {
-	e, err := r.spec.Engine(r.facts.Arch)
-	if err != nil {
-		return false, err
-	}
-	if !validSum(e.SHA256) {
-		return false, fmt.Errorf("the engine's checksum %q is none", e.SHA256)
-	}
-	r.engine = e
-	return r.facts.BinarySHA256 == e.SHA256, nil
+	return r.facts.BinarySHA256 == r.engine.SHA256, nil
 }
 
 func validSum(s string) bool {
@@ -177,7 +169,7 @@ func (r *run) push(ctx context.Context, e Engine, enc encoding, data []byte, hav
 		`echo "%[7]s $(stat -c %%s-%%Y-%%i %[2]s 2>/dev/null)" > %[2]s%[11]s; rm -f -- %[3]s; sync %[1]s 2>/dev/null || sync`,
 		path.Dir(config.Binary), config.Binary, part, into, total, enc.decoder(), e.SHA256, statusDamaged, restartDue, previous, config.StampSuffix)
 	src := &counting{r: bytes.NewReader(data[have:]), done: have, report: func(done int64) {
-		r.observe(Event{Step: "installing the engine", State: Progress, Done: done, Total: total})
+		r.observe(Event{Step: stepEngine, State: Progress, Done: done, Total: total})
 	}}
 	return r.feed(ctx, line, src)
 }

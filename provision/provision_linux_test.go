@@ -57,7 +57,7 @@ func TestFreshGuest(t *testing.T) {
 	}
 	checkTLS(t, m, o)
 
-	if todo, err := provision.Plan(t.Context(), m, o.spec); err != nil || len(todo) > 0 {
+	if todo, _, err := provision.Plan(t.Context(), m, o.spec); err != nil || len(todo) > 0 {
 		t.Errorf("plan for a machine that is fine: %q, %v", todo, err)
 	}
 	before := snapshot(t, m)
@@ -232,7 +232,7 @@ func TestSystemd(t *testing.T) {
 	m := newMachine(t)
 	m.asSystemd()
 	o := newOwner(t, good.zstd(t))
-	if todo, err := provision.Plan(t.Context(), m, o.spec); err != nil || len(todo) != 4 {
+	if todo, _, err := provision.Plan(t.Context(), m, o.spec); err != nil || len(todo) != 4 {
 		t.Errorf("plan: %q, %v", todo, err)
 	}
 	if m.read(config.Binary) != "(no such file or directory)" {

@@ -111,6 +111,15 @@ func newMachine(t *testing.T) *machine {
 		}
 	}
 	m.write("dev/null", "", 0o666) // a regular file will do
+	m.mkdir("sys/fs/cgroup")
+	m.write("sys/fs/cgroup/cgroup.controllers", "cpu memory pids", 0o644)
+	m.write("proc/filesystems", "nodev\toverlay\n", 0o644)
+	m.write("proc/mounts", "/dev/vda1 / ext4 rw,relatime 0 0\n", 0o644)
+	m.write("etc/os-release", "ID=tiny\nPRETTY_NAME=\"Tiny Linux 1\"\n", 0o644)
+	for _, d := range []string{"sys/module/bridge", "sys/module/veth", "sys/module/nf_tables", "proc/self/ns/mnt", "proc/self/ns/pid", "proc/self/ns/net", "proc/self/ns/ipc", "proc/self/ns/uts"} {
+		m.mkdir(d)
+	}
+	m.replaceTool("df", `echo "Filesystem 1024-blocks Used Available Capacity Mounted on"; echo "/dev/vda1 9 9 999999 1% /"`)
 	m.write("usr/bin/enter", "#!/bin/sh\nexec chroot "+root+" /bin/sh \"$@\"\n", 0o755)
 	m.connect()
 	return m

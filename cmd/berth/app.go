@@ -127,6 +127,7 @@ func (a *app) manager(cmd *cobra.Command) (*machine.Manager, error) {
 		Debug:   a.debugOut(),
 		Now:     a.now,
 		Program: a.program(),
+		Again:   commandLineAgain(a.args),
 		Owner:   owner(a.getenv),
 		TLS:     a.global.tls,
 		Install: a.install,

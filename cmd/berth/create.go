@@ -21,6 +21,7 @@ type createOptions struct {
 	engine machine.EngineOptions
 	sans   []string
 	swarm  swarmOptions
+	dryRun bool
 	flags  map[string]*driverFlags // by driver
 }
 
@@ -45,6 +46,7 @@ func (a *app) createCmd() *cobra.Command {
 	f.StringVar(&o.engine.StorageDriver, "engine-storage-driver", "", "Specify a storage driver to use with the engine")
 	f.StringArrayVar(&o.engine.Env, "engine-env", nil, "Specify environment variables to set in the engine")
 	f.StringArrayVar(&o.sans, "tls-san", nil, "Support extra SANs for TLS certs")
+	f.BoolVar(&o.dryRun, "dry-run", false, "Only check and show what would be done; nothing is written, here or there")
 	o.swarm.addFlags(f)
 	shared := f.FlagUsages()
 	o.addDriverFlags(f, a.drivers(driverEnv{getenv: a.getenv}))
@@ -75,8 +77,8 @@ func (a *app) create(cmd *cobra.Command, args []string, o *createOptions) error 
 		return err
 	}
 	name := args[0]
-	err = m.Create(cmd.Context(), machine.CreateOptions{Name: name, Driver: o.driver, Options: options, Engine: o.engine, SANs: o.sans})
-	if err != nil {
+	err = m.Create(cmd.Context(), machine.CreateOptions{Name: name, Driver: o.driver, Options: options, Engine: o.engine, SANs: o.sans, DryRun: o.dryRun})
+	if err != nil || o.dryRun {
 		return err
 	}
 	if !a.global.quiet {

@@ -157,7 +157,7 @@ func driverInfo(m *machine.Manager, rec *hostdb.Machine) map[string]any {
 	own := map[string]any{}
 	_ = json.Unmarshal(rec.DriverState, &own) // what is no object cannot be shown
 	info := map[string]any{
-		"IPAddress": "", "MachineName": rec.Name, "SSHUser": "", "SSHPort": 0, "SSHKeyPath": m.SSHKeyPath(rec.Name),
+		"IPAddress": "", "MachineName": rec.Name, "SSHUser": "", "SSHPort": 0, "SSHKeyPath": m.SSHKeyPath(rec),
 		"StorePath": m.Store.Dir(), "SwarmMaster": false, "SwarmHost": "", "SwarmDiscovery": "",
 	}
 	if ep := rec.Endpoint; ep != nil {
