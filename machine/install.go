@@ -89,6 +89,14 @@ func listenPort(c config.Config) uint16 {
 	return 0
 }
 
+// uninstaller is what takes the engine away.
+func (m *Manager) uninstaller() func(context.Context, *sshutil.Client) error {
+	if m.Uninstall != nil {
+		return m.Uninstall
+	}
+	return func(ctx context.Context, c *sshutil.Client) error { return provision.Uninstall(ctx, c) }
+}
+
 // errRenew is why a good certificate is replaced.
 var errRenew = errors.New("a new certificate was asked for")
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/hostdb"
+	"github.com/getberth/berth/sshutil"
 )
 
 // Manager makes, changes and removes the machines of one store. Its methods may be called at the same time.
@@ -33,6 +34,8 @@ type Manager struct {
 	EngineBinary func(arch string) (string, error)
 	// Install puts the engine onto a machine.
 	Install Installer
+	// Uninstall takes it away again; nil is provisioning's.
+	Uninstall func(ctx context.Context, c *sshutil.Client) error
 	// Limits are how long things may take; zero fields mean the defaults.
 	Limits Limits
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/hostdb"
 	"github.com/getberth/berth/machine"
+	"github.com/getberth/berth/sshutil"
 )
 
 // app is one run of berth: what it gets from its process, and the global flags.
@@ -28,6 +29,8 @@ type app struct {
 	now      func() time.Time
 	drivers  func(env driverEnv) *drivers.Registry
 	install  machine.Installer // nil is the real one
+
+	uninstall func(context.Context, *sshutil.Client) error // nil is the real one
 
 	global globalOptions
 }
@@ -130,7 +133,7 @@ func (a *app) manager(cmd *cobra.Command) (*machine.Manager, error) {
 		Again:   commandLineAgain(a.args),
 		Owner:   owner(a.getenv),
 		TLS:     a.global.tls,
-		Install: a.install,
+		Install: a.install, Uninstall: a.uninstall,
 		EngineBinary: func(arch string) (string, error) {
 			return machine.FindEngine(arch, exe, a.getenv("BERTHD"))
 		},

@@ -240,3 +240,8 @@ func issue(ctx context.Context, c *sshutil.Client, in machine.Install) error {
 	}
 	return nil
 }
+
+// fakeUninstall removes what fakeInstall wrote.
+func fakeUninstall(ctx context.Context, c *sshutil.Client) error {
+	return c.Run(ctx, "rm -f ca.pem server.pem daemon.json", nil, nil, nil)
+}
