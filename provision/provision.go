@@ -46,7 +46,6 @@ type Spec struct {
 type Engine struct {
 	SHA256 string                        // of the binary itself, hex in lower case
 	Size   int64                         // of the binary itself, in bytes
-	Zstd   bool                          // Open yields the binary compressed with zstd
 	Open   func() (io.ReadCloser, error) // may be called more than once; not called when the machine has it already
 }
 
