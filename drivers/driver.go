@@ -60,6 +60,7 @@ type Adopter interface {
 
 // Locator is a driver that can find out where a machine is now, for one whose address may change while berth does not look.
 type Locator interface {
+	// Locate asks where the machine is. It puts what is new into h.State, which the caller saves if the machine is locked.
 	Locate(ctx context.Context, h *Host) (Endpoint, error)
 }
 

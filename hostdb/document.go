@@ -44,6 +44,8 @@ type Machine struct {
 	SANs []string `json:"sans,omitempty"`
 	// Engine is the engine's configuration file, in the form of package engine/config.
 	Engine json.RawMessage `json:"engine,omitempty"`
+	// Context says that the docker client has a context for the machine, which is to follow its address and certificates.
+	Context bool `json:"context,omitempty"`
 
 	extra map[string]json.RawMessage // of a later berth; kept when the record is rewritten
 }

@@ -22,6 +22,7 @@ type CreateOptions struct {
 	Engine  EngineOptions
 	SANs    []string // further names of the engine's certificate
 	DryRun  bool     // only check, and show what would be done
+	Context bool     // make a docker context, too
 }
 
 // Create makes a machine and installs the engine. Called again after it was interrupted or failed, it goes on where it
@@ -37,6 +38,11 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) error {
 	engine, err := o.Engine.config(o.Driver)
 	if err != nil {
 		return err
+	}
+	if o.Context {
+		if err := m.checkContext(o.Name); err != nil {
+			return err
+		}
 	}
 	if o.DryRun && m.Store.Exists(o.Name) {
 		return &ExistsError{Name: o.Name}
@@ -68,7 +74,7 @@ func (m *Manager) createNew(ctx context.Context, l *hostdb.Lock, d drivers.Drive
 	options := withDefaults(d, o.Options)
 	rec := &hostdb.Machine{
 		Name: o.Name, Driver: o.Driver, Phase: hostdb.Creating, Created: m.Now().UTC(),
-		SANs: o.SANs, Engine: engine,
+		SANs: o.SANs, Engine: engine, Context: o.Context,
 	}
 	if err := m.check(ctx, d, rec, options); err != nil {
 		return err
@@ -129,6 +135,7 @@ func (m *Manager) resume(ctx context.Context, l *hostdb.Lock, d drivers.Driver, 
 		return fmt.Errorf("machine %q: %w", rec.Name, err)
 	}
 	maps.Copy(asked, o.Options)
+	rec.Context = rec.Context || o.Context
 	w, err := m.work(l, rec, d)
 	if err != nil {
 		return err

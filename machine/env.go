@@ -22,6 +22,11 @@ func (m *Manager) Env(name string) (Env, error) {
 	if err != nil {
 		return Env{}, err
 	}
+	return m.envOf(rec)
+}
+
+func (m *Manager) envOf(rec *hostdb.Machine) (Env, error) {
+	name := rec.Name
 	if rec.Endpoint == nil || rec.Endpoint.Address == "" {
 		return Env{}, m.noAddress(name)
 	}

@@ -57,3 +57,11 @@ func (m *Manager) hint(err error, format string, args ...any) error {
 	}
 	return &HintError{Err: err, Hint: strings.ReplaceAll(fmt.Sprintf(format, args...), "{berth}", m.Program)}
 }
+
+// RolledBackError is an engine that did not work, in whose place the one before it runs again.
+type RolledBackError struct{ Err error }
+
+func (e *RolledBackError) Error() string {
+	return fmt.Sprintf("the new engine does not work, and the previous one is back: %v", e.Err)
+}
+func (e *RolledBackError) Unwrap() error { return e.Err }

@@ -44,8 +44,25 @@ func InstallEngine(ctx context.Context, c *sshutil.Client, in Install) error {
 		}
 		return in.advised(err)
 	}
-	_, err = provision.Apply(ctx, c, spec, observe(in.Step))
+	res, err := provision.Apply(ctx, c, spec, observe(in.Step))
+	if in.Opening != nil {
+		in.Opening(res.Facts.Opening(listenPort(in.Config)))
+	}
+	if err != nil && in.RollBack && res.Replaced && ctx.Err() == nil {
+		return in.rollBack(ctx, c, err)
+	}
 	return in.advised(err)
+}
+
+// rollBack puts the engine back that a new one has replaced.
+func (in Install) rollBack(ctx context.Context, c *sshutil.Client, why error) error {
+	end := in.Step("Putting the previous engine back")
+	err := provision.Rollback(ctx, c)
+	end(err)
+	if err != nil {
+		return errors.Join(why, err)
+	}
+	return &RolledBackError{Err: why}
 }
 
 // advised makes provisioning's advice a driver's, which is what a Manager knows to pass on.

@@ -36,6 +36,8 @@ type Manager struct {
 	Install Installer
 	// Uninstall takes it away again; nil is provisioning's.
 	Uninstall func(ctx context.Context, c *sshutil.Client) error
+	// DockerConfig is the folder of the docker client's configuration, for contexts.
+	DockerConfig string
 	// Limits are how long things may take; zero fields mean the defaults.
 	Limits Limits
 }
@@ -151,7 +153,9 @@ type work struct {
 	rec    *hostdb.Machine
 	driver drivers.Driver
 	host   *drivers.Host
-	renew  bool // make certificates anew although the old ones are good
+	// opening is how to let others through the firewall of the machine to its engine; empty when there is no need.
+	opening string
+	renew   bool // make certificates anew although the old ones are good
 }
 
 func (m *Manager) work(l *hostdb.Lock, rec *hostdb.Machine, d drivers.Driver) (*work, error) {

@@ -35,12 +35,12 @@ func (m *Manager) Remove(ctx context.Context, name string, o RemoveOptions) erro
 	case err != nil:
 		return m.lookupError(name, err)
 	case o.Forget:
-		return l.Remove()
+		return errors.Join(m.dropContext(rec), l.Remove())
 	}
 	if err := m.removeMachine(ctx, l, rec, o); err != nil {
 		return err
 	}
-	return l.Remove()
+	return errors.Join(m.dropContext(rec), l.Remove())
 }
 
 func (m *Manager) removeMachine(ctx context.Context, l *hostdb.Lock, rec *hostdb.Machine, o RemoveOptions) error {

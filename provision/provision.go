@@ -93,6 +93,8 @@ type Step struct {
 type Result struct {
 	Facts   Facts
 	Changed []string // names of the steps that changed something
+	// Replaced says that a new engine is in the place of another, which is kept for Rollback.
+	Replaced bool
 }
 
 // Apply provisions a machine. The observer may be nil; it is called from the goroutine of the call and of its uploads.
@@ -106,6 +108,7 @@ func Apply(ctx context.Context, h Host, spec Spec, observe func(Event)) (Result,
 	r := &run{host: h, spec: spec, observe: observe}
 	var res Result
 	for _, s := range r.steps() {
+		had := r.facts.Binary != ""
 		changed, err := r.do(ctx, s)
 		if changed {
 			res.Changed = append(res.Changed, s.Name)
@@ -114,6 +117,7 @@ func Apply(ctx context.Context, h Host, spec Spec, observe func(Event)) (Result,
 			res.Facts = r.facts
 			return res, fmt.Errorf("%s: %w", s.Name, err)
 		}
+		res.Replaced = res.Replaced || changed && s.Name == stepEngine && had
 	}
 	res.Facts = r.facts
 	return res, nil

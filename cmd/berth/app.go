@@ -17,6 +17,7 @@ import (
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/hostdb"
 	"github.com/getberth/berth/machine"
+	"github.com/getberth/berth/machine/dockerctx"
 	"github.com/getberth/berth/sshutil"
 )
 
@@ -137,6 +138,9 @@ func (a *app) manager(cmd *cobra.Command) (*machine.Manager, error) {
 		EngineBinary: func(arch string) (string, error) {
 			return machine.FindEngine(arch, exe, a.getenv("BERTHD"))
 		},
+	}
+	if m.DockerConfig, err = dockerctx.Dir(a.getenv); err != nil {
+		m.DockerConfig = filepath.Join(store.Dir(), "docker") // nobody's, for want of a user's folder
 	}
 	if m.Install == nil {
 		m.Install = machine.InstallEngine

@@ -146,6 +146,9 @@ func newInspection(m *machine.Manager, rec *hostdb.Machine) inspection {
 			EngineOptions: engineInfoOf(rec), SwarmOptions: swarmInfoOf(rec), AuthOptions: authInfoOf(m, rec),
 		},
 	}
+	if env, err := m.EngineEnv(rec.Name); err == nil {
+		v.HostOptions.EngineOptions.Env = list(env)
+	}
 	if e, err := m.Env(rec.Name); err == nil {
 		v.URL = e.Host
 	}

@@ -37,7 +37,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.activeCmd(), a.configCmd(), a.createCmd(), a.driversCmd(), a.envCmd(), a.inspectCmd(), a.ipCmd(),
 		a.killCmd(), a.lsCmd(), a.mountCmd(), a.provisionCmd(), a.regenerateCertsCmd(), a.restartCmd(), a.rmCmd(),
-		a.scpCmd(), a.sshCmd(), a.startCmd(), a.statusCmd(), a.stopCmd(), a.upgradeCmd(), a.urlCmd(), a.versionCmd(),
+		a.scpCmd(), a.setCmd(), a.sshCmd(), a.sshConfigCmd(), a.startCmd(), a.statusCmd(), a.stopCmd(), a.upgradeCmd(), a.urlCmd(), a.versionCmd(),
 		a.vswitchCmd(), exitCodesTopic(),
 	)
 	return root
