@@ -80,7 +80,11 @@ func planLines(todo []provision.Planned, f provision.Facts, port uint16) []strin
 	if f.Via != "" {
 		root = "as root by " + f.Via
 	}
-	lines := []string{fmt.Sprintf("the host runs %s on %s, kernel %s, %s, control groups v%s; berth works there %s", f.Name, f.Arch, f.Kernel, f.Init, f.CGroup, root)}
+	about := []string{f.Name + " on " + f.Arch, "kernel " + f.Kernel, string(f.Init)}
+	if f.CGroup != "" {
+		about = append(about, "control groups v"+f.CGroup)
+	}
+	lines := []string{fmt.Sprintf("the host runs %s; berth works there %s", strings.Join(about, ", "), root)}
 	for _, p := range todo {
 		lines = append(lines, p.Step+": "+strings.Join(p.Changes, "; "))
 	}

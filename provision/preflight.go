@@ -15,6 +15,7 @@ import (
 const hostScript = `[ -r /etc/os-release ] && echo "name $(sed -n 's/^PRETTY_NAME=//p' /etc/os-release)"
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then echo "cgroup 2"
 elif [ -d /sys/fs/cgroup ]; then for g in memory cpu pids; do [ -d /sys/fs/cgroup/$g ] && echo "cgroup 1" && break; done; fi
+[ -x /etc/init.d/cgroups ] && echo "cgroupservice yes"
 disk() {
 	at=$1; while [ ! -d "$at" ]; do at=${at%/*}; [ -n "$at" ] || at=/; done
 	df -Pk "$at" 2>/dev/null | { read -r x && read -r x x x avail x mount && echo "disk $avail $1 $mount"; }
@@ -49,6 +50,7 @@ type host struct {
 	lacks    map[string]string // kernel features, with how sure that is
 	dockerd  string            // its process number, "" when there is none
 	listens  map[string]bool   // TCP ports, hexadecimal
+	cgroups  bool              // OpenRC has a service that mounts them
 	firewall string            // what stands between others and the engine's port: "ufw", "firewalld" or ""
 }
 
@@ -82,6 +84,8 @@ func (h *host) set(name, value string) error {
 			h.listens = map[string]bool{}
 		}
 		h.listens[strings.ToUpper(value)] = true
+	case "cgroupservice":
+		h.cgroups = true
 	case "firewall":
 		h.firewall = value
 	}
@@ -218,8 +222,8 @@ func (r *run) judgeKernel() (found []Problem) {
 			Advice: "After an upgrade of the kernel, reboot the host.",
 		})
 	}
-	if r.facts.CGroup == "" {
-		found = append(found, Problem{What: "no control groups are mounted at /sys/fs/cgroup", Advice: "On OpenRC: rc-update add cgroups default, and reboot."})
+	if r.facts.CGroup == "" && (r.facts.Init != OpenRC || !r.facts.host.cgroups) { // our service needs OpenRC's, which mounts them
+		found = append(found, Problem{What: "no control groups are mounted at /sys/fs/cgroup"})
 	}
 	return found
 }

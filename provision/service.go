@@ -50,8 +50,8 @@ rc_ulimit="-n 1048576 -u unlimited"
 rc_cgroup_cleanup=no
 
 depend() {
-	need net
-	use cgroups dns
+	need net cgroups
+	use dns
 	after firewall
 }
 `
@@ -99,7 +99,9 @@ func (i Init) restart() string {
 	const unmark = "rm -f " + restartDue
 	switch i {
 	case Systemd:
-		return `systemctl daemon-reload && systemctl enable --quiet berthd.service && systemctl restart berthd.service && ` + unmark
+		// An engine that failed often is not started again, nor is the one that takes its place.
+		return `systemctl reset-failed berthd.service 2>/dev/null
+systemctl daemon-reload && systemctl enable --quiet berthd.service && systemctl restart berthd.service && ` + unmark
 	case OpenRC:
 		return `[ -e /etc/runlevels/default/berthd ] || rc-update -q add berthd default || return
 rc-service -q berthd restart && ` + unmark
