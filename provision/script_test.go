@@ -68,6 +68,7 @@ func TestParseFacts(t *testing.T) {
 		}
 	}
 }
+
 // FuzzParseFacts: whatever a machine answers, it is understood or refused.
 func FuzzParseFacts(f *testing.F) {
 	f.Add([]byte(factsVersion + "\nuname Linux 6.1 x86_64\ntool gzip\nbinary abc /usr/bin/berthd\npart 12 a.part\nfile /x\n{}\nMARK\nend\n"))
