@@ -132,7 +132,9 @@ func (w *work) waitSSH(ctx context.Context) (*sshutil.Client, error) {
 	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go w.watch(ctx, stop)
+	if _, stays := w.driver.(drivers.Adopter); !stays { // such a driver knows no more than that nobody answers
+		go w.watch(ctx, stop)
+	}
 	c, err := sshutil.WaitReady(ctx, ep, sshutil.Wait{
 		HostKey: keysPatience, Auth: keysPatience,
 		Report: func(err error) { fmt.Fprintf(w.m.Debug, "%s: %v\n", w.rec.Name, err) },

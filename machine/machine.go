@@ -155,6 +155,7 @@ type work struct {
 	host   *drivers.Host
 	// opening is how to let others through the firewall of the machine to its engine; empty when there is no need.
 	opening string
+	touched bool // provisioning has begun to change the machine
 	renew   bool // make certificates anew although the old ones are good
 }
 

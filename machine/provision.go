@@ -64,9 +64,17 @@ func (w *work) running(ctx context.Context) error {
 		return err
 	}
 	if state != drivers.Running {
-		return w.m.hint(fmt.Errorf("machine %q: %w", w.rec.Name, ErrNotRunning), "Start it: {berth} start %s", w.rec.Name)
+		return w.notRunning()
 	}
 	return nil
+}
+
+func (w *work) notRunning() error {
+	err := fmt.Errorf("machine %q: %w", w.rec.Name, ErrNotRunning)
+	if _, stays := w.driver.(drivers.Adopter); stays {
+		return w.m.hint(err, "Nobody answers at %s, port %d.", w.rec.Endpoint.SSHHost, w.rec.Endpoint.SSHPort)
+	}
+	return w.m.hint(err, "Start it: {berth} start %s", w.rec.Name)
 }
 
 // changeable refuses a machine that berth cannot log in to. Its creation can still be finished.
@@ -96,6 +104,9 @@ func (m *Manager) Upgrade(ctx context.Context, name string) error {
 		state, err := w.usable(ctx)
 		if err != nil {
 			return err
+		}
+		if _, stays := w.driver.(drivers.Adopter); stays && state != drivers.Running {
+			return w.notRunning()
 		}
 		if state != drivers.Running {
 			if err := w.start(ctx); err != nil {
@@ -232,6 +243,7 @@ func (w *work) install(ctx context.Context, conn *sshutil.Client, ca *certs.CA, 
 		Now:  w.m.Now,
 		Step: func(name string) func(error) { return w.m.Report.Step(w.rec.Name, name) },
 	}
+	w.touched = true
 	err = w.m.Install(ctx, conn, in)
 	var back *RolledBackError
 	if err != nil && !errors.As(err, &back) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/getberth/berth/engine/config"
+	"github.com/getberth/berth/hostdb"
 )
 
 // SetOptions are what Set changes. Lists that are nil stay as they are; others replace what was there, and empty ones clear it.
@@ -52,11 +53,12 @@ type settings struct {
 	engine []byte // the configuration file
 	env    []byte
 	sans   []string
+	phase  hostdb.Phase // when nothing but the record has changed
 }
 
 func (w *work) settings() (settings, error) {
 	env, err := readEngineEnv(w.lock.Dir())
-	return settings{engine: w.rec.Engine, env: env, sans: w.rec.SANs}, err
+	return settings{engine: w.rec.Engine, env: env, sans: w.rec.SANs, phase: w.rec.Phase}, err
 }
 
 func (s settings) equal(t settings) bool {
@@ -156,18 +158,29 @@ func nonEmpty(list []string) []string {
 
 // apply records settings and has the machine follow.
 func (w *work) apply(ctx context.Context, s settings) error {
+	if err := w.record(s); err != nil {
+		return err
+	}
+	return w.fail(w.provision(ctx))
+}
+
+func (w *work) record(s settings) error {
 	if err := writeEngineEnv(w.lock.Dir(), string(s.env)); err != nil {
 		return err
 	}
 	w.rec.Engine, w.rec.SANs = s.engine, s.sans
 	w.host.EngineConfig = canonical(s.engine)
-	return w.fail(w.provision(ctx))
+	return nil
 }
 
 // putBack returns to the settings that worked. What the user has interrupted stays for the next provision to finish.
 func (w *work) putBack(ctx context.Context, old settings, why error) error {
 	if ctx.Err() != nil {
 		return why
+	}
+	if !w.touched {
+		w.rec.Error = ""
+		return errors.Join(why, w.record(old), w.put(old.phase))
 	}
 	w.m.Report.Note(w.rec.Name, "The engine does not work with the new options; the old ones are put back.")
 	if err := w.apply(ctx, old); err != nil {

@@ -86,22 +86,27 @@ func (r *run) startService(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.script(ctx, body+r.facts.Init.restart()); err != nil {
+	if _, err := r.script(ctx, body+r.facts.Init.restart(r.facts.enabled && len(files) == 0)); err != nil {
 		return r.withLog(ctx, err)
 	}
 	r.facts.active, r.facts.enabled, r.facts.restartDue = true, true, false
 	return nil
 }
 
-// restart is a script that has the init system run the engine anew, and start it at boot. The mark is removed last. In the light
-// VM init starts the engine again whenever it ends; the old one must be gone before anyone asks whether the engine answers.
-func (i Init) restart() string {
+// restart is a script that has the init system run the engine anew, and start it at boot, which known says that it does already.
+// The mark is removed last. In the light VM init starts the engine again whenever it ends; the old one must be gone before anyone asks whether the engine answers.
+func (i Init) restart(known bool) string {
 	const unmark = "rm -f " + restartDue
 	switch i {
 	case Systemd:
 		// An engine that failed often is not started again, nor is the one that takes its place.
-		return `systemctl reset-failed berthd.service 2>/dev/null
-systemctl daemon-reload && systemctl enable --quiet berthd.service && systemctl restart berthd.service && ` + unmark
+		start := `systemctl reset-failed berthd.service 2>/dev/null
+systemctl restart berthd.service && ` + unmark
+		if known {
+			return start
+		}
+		return `systemctl enable --quiet berthd.service || return
+` + start // enable has systemd read its units again
 	case OpenRC:
 		return `[ -e /etc/runlevels/default/berthd ] || rc-update -q add berthd default || return
 rc-service -q berthd restart && ` + unmark

@@ -30,7 +30,7 @@ func (d *Driver) Kill(context.Context, *drivers.Host) error {
 }
 
 // answerLimit is how long a host may take to accept a connection.
-const answerLimit = 5 * time.Second
+const answerLimit = 10 * time.Second
 
 // State implements drivers.Driver: a host whose SSH port answers runs. Who answers is not looked at, unless there is a jump host.
 func (d *Driver) State(ctx context.Context, h *drivers.Host) (drivers.State, error) {
