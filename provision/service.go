@@ -46,13 +46,19 @@ output_log=` + logFile + `
 error_log=` + logFile + `
 respawn_delay=1
 respawn_max=0
-rc_ulimit="-n 1048576 -u unlimited"
 rc_cgroup_cleanup=no
 
 depend() {
 	need net cgroups
 	use dns
 	after firewall
+}
+
+start_pre() {
+	# One by one, as rc_ulimit cannot: some shells take one limit at a time, and do not know all.
+	ulimit -n 1048576 2>/dev/null
+	ulimit -u unlimited 2>/dev/null
+	return 0
 }
 `
 
