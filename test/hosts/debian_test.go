@@ -114,7 +114,7 @@ type cloud struct {
 func startCloud(t *testing.T) cloud {
 	t.Helper()
 	cmd := exec.Command(simulator(t), "-quiet")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setsid: true} // a terminal would stop what makes the image
 	said := &lines{}
 	cmd.Stderr = said
 	out, err := cmd.StdoutPipe()
