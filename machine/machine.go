@@ -26,8 +26,8 @@ type Manager struct {
 	Program string
 	// Again is the command line that the user gave, for hints that add to it.
 	Again string
-	// Owner goes into certificates, e.g. "alice@laptop".
-	Owner string
+	// Owner goes into certificates, e.g. "alice@laptop". It is asked only when one is made.
+	Owner func() string
 	// TLS says where the authority and the client's pair are, if not in the store.
 	TLS TLSFiles
 	// EngineBinary finds the berthd to install for an architecture in Go's name ("amd64").

@@ -132,7 +132,7 @@ func (a *app) manager(cmd *cobra.Command) (*machine.Manager, error) {
 		Now:     a.now,
 		Program: a.program(),
 		Again:   commandLineAgain(a.args),
-		Owner:   owner(a.getenv),
+		Owner:   func() string { return owner(a.getenv) },
 		TLS:     a.global.tls,
 		Install: a.install, Uninstall: a.uninstall,
 		EngineBinary: func(arch string) (string, error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -19,7 +20,7 @@ import (
 func allDrivers(env driverEnv) *drivers.Registry {
 	r := new(drivers.Registry)
 	r.Add(qemu.Name, func() drivers.Driver {
-		return qemu.New(qemu.Config{GuestDir: guestDir(env), Helper: []string{env.exe, "__vswitch"}, Store: env.store})
+		return qemu.New(qemu.Config{GuestDir: guestDir(env), Helper: switchProgram(env), Store: env.store})
 	})
 	r.Add(generic.Name, func() drivers.Driver { return generic.New(genericConfig()) })
 	r.Add(none.Name, func() drivers.Driver { return none.New() })
@@ -41,17 +42,40 @@ func guestDir(env driverEnv) string {
 	if dir := env.getenv("BERTH_GUEST_DIR"); dir != "" {
 		return dir
 	}
-	exe := env.exe
-	if real, err := filepath.EvalSymlinks(exe); err == nil {
-		exe = real
-	}
-	bin := filepath.Dir(exe)
+	bin := env.bin()
 	for _, dir := range []string{filepath.Join(bin, "guest"), filepath.Join(bin, "..", "share", "berth", "guest"), filepath.Join(bin, "..", "libexec", "berth", "guest")} {
 		if _, err := os.Stat(filepath.Join(dir, seed.Manifest)); err == nil {
 			return dir
 		}
 	}
 	return ""
+}
+
+// switchProgram finds the virtual switch: what BERTH_SWITCH says, else the program that goes with this berth, else none.
+func switchProgram(env driverEnv) []string {
+	if program := env.getenv("BERTH_SWITCH"); program != "" {
+		return []string{program}
+	}
+	name := "berth-switch"
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	bin := env.bin()
+	for _, dir := range []string{bin, filepath.Join(bin, "..", "libexec", "berth"), filepath.Join(bin, "..", "libexec")} {
+		program := filepath.Join(dir, name)
+		if fi, err := os.Stat(program); err == nil && fi.Mode().IsRegular() {
+			return []string{program}
+		}
+	}
+	return nil
+}
+
+// bin is the folder of berth itself.
+func (e driverEnv) bin() string {
+	if real, err := filepath.EvalSymlinks(e.exe); err == nil {
+		return filepath.Dir(real)
+	}
+	return filepath.Dir(e.exe)
 }
 
 func (a *app) driversCmd() *cobra.Command {
