@@ -21,7 +21,10 @@ type createOptions struct {
 	engine machine.EngineOptions
 	sans   []string
 	swarm  swarmOptions
-	flags  map[string]*driverFlags // by driver
+	dryRun bool
+
+	context bool
+	flags   map[string]*driverFlags // by driver
 }
 
 func (a *app) createCmd() *cobra.Command {
@@ -38,13 +41,10 @@ func (a *app) createCmd() *cobra.Command {
 	f.SortFlags = false
 	f.StringVarP(&o.driver, "driver", "d", defaultDriver, "Driver to create machine with [$MACHINE_DRIVER]")
 	f.StringVar(&o.engine.InstallURL, "engine-install-url", machine.DefaultInstallURL, "Only the default: berth installs the engine that it brings along [$MACHINE_DOCKER_INSTALL_URL]")
-	f.StringArrayVar(&o.engine.Opts, "engine-opt", nil, "Option of the engine in the form flag=value")
-	f.StringArrayVar(&o.engine.InsecureRegistries, "engine-insecure-registry", nil, "Specify insecure registries to allow with the created engine")
-	f.StringArrayVar(&o.engine.RegistryMirrors, "engine-registry-mirror", nil, "Specify registry mirrors to use [$ENGINE_REGISTRY_MIRROR]")
-	f.StringArrayVar(&o.engine.Labels, "engine-label", nil, "Specify labels for the created engine")
-	f.StringVar(&o.engine.StorageDriver, "engine-storage-driver", "", "Specify a storage driver to use with the engine")
-	f.StringArrayVar(&o.engine.Env, "engine-env", nil, "Specify environment variables to set in the engine")
+	addEngineFlags(f, &o.engine)
 	f.StringArrayVar(&o.sans, "tls-san", nil, "Support extra SANs for TLS certs")
+	f.BoolVar(&o.dryRun, "dry-run", false, "Only check and show what would be done; nothing is written, here or there")
+	f.BoolVar(&o.context, "context", false, "Also make a context of the docker client for the machine, which follows its address and certificates")
 	o.swarm.addFlags(f)
 	shared := f.FlagUsages()
 	o.addDriverFlags(f, a.drivers(driverEnv{getenv: a.getenv}))
@@ -75,8 +75,8 @@ func (a *app) create(cmd *cobra.Command, args []string, o *createOptions) error 
 		return err
 	}
 	name := args[0]
-	err = m.Create(cmd.Context(), machine.CreateOptions{Name: name, Driver: o.driver, Options: options, Engine: o.engine, SANs: o.sans})
-	if err != nil {
+	err = m.Create(cmd.Context(), machine.CreateOptions{Name: name, Driver: o.driver, Options: options, Engine: o.engine, SANs: o.sans, DryRun: o.dryRun, Context: o.context})
+	if err != nil || o.dryRun {
 		return err
 	}
 	if !a.global.quiet {

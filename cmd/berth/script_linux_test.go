@@ -32,7 +32,8 @@ func fakeMain() {
 			r.Add("fake", func() drivers.Driver { return &fakeDriver{cloud: os.Getenv("FAKE_CLOUD")} })
 			return r
 		},
-		install: fakeInstall,
+		install:   fakeInstall,
+		uninstall: fakeUninstall,
 	}
 	os.Exit(a.run(ctx))
 }
