@@ -109,7 +109,9 @@ func (w *work) waitSSH(ctx context.Context) (*sshutil.Client, error) {
 func (w *work) watch(ctx context.Context, stop context.CancelCauseFunc) {
 	for pause(ctx, watchPause) == nil {
 		look, cancel := context.WithTimeout(ctx, stateLimit)
-		state, err := w.driver.State(look, w.m.host(nil, w.rec))
+		h := w.m.host(nil, w.rec)
+		h.Secret = w.host.Secret
+		state, err := w.driver.State(look, h)
 		cancel()
 		if err != nil || ctx.Err() != nil {
 			continue // the wait has its own end

@@ -66,6 +66,7 @@ func (m *Manager) createNew(ctx context.Context, l *hostdb.Lock, d drivers.Drive
 	if err := m.check(ctx, d, rec, options); err != nil {
 		return err
 	}
+	m.unrecorded(rec, d, o.Options)
 	raw, err := recordable(d, o.Options)
 	if err != nil {
 		return err
@@ -78,6 +79,7 @@ func (m *Manager) createNew(ctx context.Context, l *hostdb.Lock, d drivers.Drive
 	if err != nil {
 		return m.interrupted(o.Name, err)
 	}
+	w.host.Secret = m.secret(rec, o.Options)
 	return m.interrupted(o.Name, w.fail(w.create(ctx, options)))
 }
 
@@ -86,6 +88,7 @@ func (m *Manager) check(ctx context.Context, d drivers.Driver, rec *hostdb.Machi
 	end := m.Report.Step(rec.Name, "Checking")
 	h := m.host(nil, rec)
 	h.Dir = existing(h.Dir)
+	h.Secret = m.secret(rec, o)
 	err := d.Check(ctx, h, o)
 	end(err)
 	if err != nil && ctx.Err() == nil {
@@ -120,6 +123,7 @@ func (m *Manager) resume(ctx context.Context, l *hostdb.Lock, d drivers.Driver, 
 	if err != nil {
 		return err
 	}
+	w.host.Secret = m.secret(rec, o.Options)
 	return m.interrupted(rec.Name, w.fail(w.finish(ctx, withDefaults(d, asked))))
 }
 

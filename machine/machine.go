@@ -33,6 +33,10 @@ type Manager struct {
 	Install Installer
 	// Limits are how long things may take; zero fields mean the defaults.
 	Limits Limits
+	// Getenv reads the variables that hold secrets; nil knows none.
+	Getenv func(string) string
+
+	secrets secretCommands
 }
 
 // Limits are how long Manager waits.
@@ -110,6 +114,8 @@ func (m *Manager) host(l *hostdb.Lock, rec *hostdb.Machine) *drivers.Host {
 		EngineConfig: canonical(rec.Engine),
 		Out:          m.Debug,
 		Log:          func(format string, args ...any) { m.Report.Note(rec.Name, fmt.Sprintf(format, args...)) },
+		StoreID:      func() (string, error) { return m.Store.ID(context.Background()) },
+		Secret:       m.secret(rec, nil),
 	}
 	h.Save = func(state json.RawMessage) error {
 		if l == nil {

@@ -130,6 +130,7 @@ func (a *app) manager(cmd *cobra.Command) (*machine.Manager, error) {
 		Owner:   owner(a.getenv),
 		TLS:     a.global.tls,
 		Install: a.install,
+		Getenv:  a.getenv,
 		EngineBinary: func(arch string) (string, error) {
 			return machine.FindEngine(arch, exe, a.getenv("BERTHD"))
 		},

@@ -35,9 +35,9 @@ func (a *app) root() *cobra.Command {
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	a.globalFlags(root)
 	root.AddCommand(
-		a.activeCmd(), a.configCmd(), a.createCmd(), a.driversCmd(), a.envCmd(), a.inspectCmd(), a.ipCmd(),
-		a.killCmd(), a.lsCmd(), a.mountCmd(), a.provisionCmd(), a.regenerateCertsCmd(), a.restartCmd(), a.rmCmd(),
-		a.scpCmd(), a.sshCmd(), a.startCmd(), a.statusCmd(), a.stopCmd(), a.upgradeCmd(), a.urlCmd(), a.versionCmd(),
+		a.activeCmd(), a.configCmd(), a.createCmd(), a.driversCmd(), a.envCmd(), a.gcCmd(), a.inspectCmd(), a.ipCmd(),
+		a.killCmd(), a.lsCmd(), a.mountCmd(), a.provisionCmd(), a.regenerateCertsCmd(), a.resizeCmd(), a.restartCmd(), a.rmCmd(),
+		a.scpCmd(), a.snapshotCmd(), a.sshCmd(), a.startCmd(), a.statusCmd(), a.stopCmd(), a.upgradeCmd(), a.urlCmd(), a.versionCmd(),
 		a.vswitchCmd(), exitCodesTopic(),
 	)
 	return root
