@@ -53,7 +53,7 @@ func (d *Driver) account(ctx context.Context, h *drivers.Host, apiURL string, o 
 	if a := d.accounts[key]; a != nil {
 		return a, nil
 	}
-	t := &transport{base: d.conf.Transport, token: token, backoff: d.conf.Backoff, pace: newPace(), out: h.Out}
+	t := &transport{base: d.conf.Transport, token: token, backoff: d.conf.Backoff, pace: newPace(d.conf.PerSecond), out: h.Out}
 	client := &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return errors.New("the API sends us elsewhere, where the token must not go")
 	}}

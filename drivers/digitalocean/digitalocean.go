@@ -41,6 +41,8 @@ type Config struct {
 	StopTimeout time.Duration
 	// BootTimeout is what the API may take to make a droplet that runs, and ActionTimeout what it may take for anything else.
 	BootTimeout, ActionTimeout time.Duration
+	// PerSecond is how many requests an account takes in the long run.
+	PerSecond float64
 }
 
 func (c Config) withDefaults() Config {
@@ -51,6 +53,9 @@ func (c Config) withDefaults() Config {
 		if *p == 0 {
 			*p = v
 		}
+	}
+	if c.PerSecond == 0 {
+		c.PerSecond = perSecond
 	}
 	if c.Transport == nil {
 		c.Transport = http.DefaultTransport.(*http.Transport).Clone()

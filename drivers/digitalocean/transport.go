@@ -124,8 +124,8 @@ func (b *bounded) Read(p []byte) (int, error) {
 // DigitalOcean allows 5000 requests in an hour and 250 in a minute; see "Rate Limit" in the reference of its API. We stay below
 // the second by ourselves, and the first is told by each answer: others may be using the account.
 const (
-	perSecond = 3.0
-	burst     = 40
+	perSecond = 2.0
+	burst     = 100
 	// scarce is how many requests must be left for us not to go slower.
 	scarce = 100
 	// maxWait bounds what an answer can make us wait.
@@ -140,7 +140,7 @@ type pace struct {
 	until time.Time  // nothing is sent before
 }
 
-func newPace() *pace { return &pace{limiter: rate.NewLimiter(perSecond, burst)} }
+func newPace(perSecond float64) *pace { return &pace{limiter: rate.NewLimiter(rate.Limit(perSecond), burst)} }
 
 // wait returns when the next request may be sent.
 func (p *pace) wait(ctx context.Context) error {
