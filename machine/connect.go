@@ -14,6 +14,8 @@ import (
 const (
 	// keysPatience is for cloud images, whose sshd may start before the keys are in place.
 	keysPatience = time.Minute
+	// reloadPatience is for an SSH server that is told of a new host key.
+	reloadPatience = 10 * time.Second
 	// watchPause lies between two looks at whether a machine that boots still runs.
 	watchPause = 2 * time.Second
 	// stateLimit is how long a driver may take to tell a machine's state when somebody waits for the answer.
@@ -84,13 +86,16 @@ func (m *Manager) State(ctx context.Context, name string) (drivers.State, error)
 	return d.State(ctx, m.host(nil, rec))
 }
 
+// errNoSSH is the end of the wait for a machine that is silent.
+var errNoSSH = errors.New("no SSH")
+
 // waitSSH connects as soon as the machine lets us in, and gives up when it stops running or its time is over.
-func (w *work) waitSSH(ctx context.Context) (*sshutil.Client, error) {
+func (w *work) waitSSH(ctx context.Context, limit time.Duration) (*sshutil.Client, error) {
 	ep, err := w.m.SSHEndpoint(w.rec)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, w.m.Limits.boot(), fmt.Errorf("no SSH after %s", w.m.Limits.boot()))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w after %s", errNoSSH, limit))
 	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

@@ -137,6 +137,7 @@ func (w *work) finish(ctx context.Context, options drivers.Options) error {
 		return fmt.Errorf("asking for the state of %q: %w", w.rec.Name, err)
 	}
 	if state == drivers.NotFound {
+		w.rec.HostKeys = nil // were of the one that is gone
 		return w.create(ctx, options)
 	}
 	if state != drivers.Running {

@@ -36,6 +36,9 @@ type Manager struct {
 	// Getenv reads the variables that hold secrets; nil knows none.
 	Getenv func(string) string
 
+	// HostKeys are where machines have their host keys, to have those replaced that were injected; the zero value leaves them.
+	HostKeys HostKeys
+
 	secrets secretCommands
 }
 
@@ -153,6 +156,8 @@ type work struct {
 	driver drivers.Driver
 	host   *drivers.Host
 	renew  bool // make certificates anew although the old ones are good
+	// exposed tells that the injected host key can be read by programs on the machine.
+	exposed bool
 }
 
 func (m *Manager) work(l *hostdb.Lock, rec *hostdb.Machine, d drivers.Driver) (*work, error) {
@@ -199,6 +204,9 @@ func (w *work) refreshEndpoint() (changed bool, err error) {
 	}
 	if ep.HostKey == "" {
 		ep.HostKey = w.host.Keys.HostPublic
+	}
+	if w.exposed = ep.HostKeyExposed; w.exposed && len(w.rec.HostKeys) > 0 {
+		ep.HostKey = "" // those have replaced it
 	}
 	old := w.rec.Endpoint
 	if old == nil {

@@ -116,11 +116,7 @@ func (w *work) provision(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var conn *sshutil.Client
-	err = w.step("Waiting for SSH", func() error {
-		conn, err = w.waitSSH(ctx)
-		return err
-	})
+	conn, err := w.reach(ctx)
 	if err != nil {
 		return w.diagnose(ctx, err)
 	}

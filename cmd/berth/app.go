@@ -137,6 +137,7 @@ func (a *app) manager(cmd *cobra.Command) (*machine.Manager, error) {
 	}
 	if m.Install == nil {
 		m.Install = machine.InstallEngine
+		m.HostKeys = machine.SystemHostKeys
 	}
 	return m, nil
 }

@@ -1,0 +1,68 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/getberth/berth/drivers"
+	"github.com/getberth/berth/sshutil"
+)
+
+// unreachedAfter is how long a machine may be silent until its driver is told; see drivers.Greeter.
+const unreachedAfter = 15 * time.Second
+
+// reach connects, tells the driver from where, and has the machine make a host key of its own if the first one is known to others.
+func (w *work) reach(ctx context.Context) (*sshutil.Client, error) {
+	var conn *sshutil.Client
+	err := w.step("Waiting for SSH", func() (err error) {
+		conn, err = w.connect(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := w.greet(ctx, conn); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return w.ownHostKey(ctx, conn), nil
+}
+
+// connect waits for SSH. A driver that keeps others out may be keeping us out, too.
+func (w *work) connect(ctx context.Context) (*sshutil.Client, error) {
+	g, ok := w.driver.(drivers.Greeter)
+	if !ok {
+		return w.waitSSH(ctx, w.m.Limits.boot())
+	}
+	conn, err := w.waitSSH(ctx, min(unreachedAfter, w.m.Limits.boot()))
+	if err == nil || ctx.Err() != nil || !errors.Is(err, errNoSSH) {
+		return conn, err
+	}
+	if err := g.Unreached(ctx, w.host); err != nil {
+		w.m.Report.Note(w.rec.Name, fmt.Sprintf("it cannot be seen to it that we are let in: %v", err))
+	}
+	return w.waitSSH(ctx, w.m.Limits.boot())
+}
+
+// greet tells the driver from which address the machine sees us come.
+func (w *work) greet(ctx context.Context, conn *sshutil.Client) error {
+	g, ok := w.driver.(drivers.Greeter)
+	if !ok {
+		return nil
+	}
+	out, err := conn.Output(ctx, `echo "$SSH_CONNECTION"`)
+	if err != nil {
+		return fmt.Errorf("asking from where we come: %w", err)
+	}
+	text, _, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	from, err := netip.ParseAddr(text)
+	if err != nil {
+		w.m.Report.Note(w.rec.Name, "its SSH server does not tell from which address we come")
+		return nil
+	}
+	return g.Greeted(ctx, w.host, from)
+}
