@@ -42,6 +42,12 @@ func (s *Store) ID(ctx context.Context) (string, error) {
 	return id, nil
 }
 
+// Marked tells whether anything can bear the store's mark: whether it has been asked for.
+func (s *Store) Marked() bool {
+	_, err := s.readID()
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 func (s *Store) readID() (string, error) {
 	data, err := os.ReadFile(filepath.Join(s.dir, idFile))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -22,7 +23,8 @@ type Lost struct {
 // ErrNotCollector is the error about a driver that cannot find what it made.
 var ErrNotCollector = errors.New("the driver keeps no list of what it made")
 
-// Lost looks for what a driver has made and no machine knows. Without options, the accounts are those of the machines there are.
+// Lost looks for what a driver has made and no machine knows. Unless the options name an account, it looks into those of the machines
+// that there are.
 func (m *Manager) Lost(ctx context.Context, driver string, given drivers.Options) ([]Lost, error) {
 	d, c, err := m.collector(driver)
 	if err != nil {
@@ -105,9 +107,7 @@ func (m *Manager) accounts(driver string, d drivers.Driver, given drivers.Option
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(given) > 0 {
-		accounts = append(accounts, given)
-	}
+	whole := namesAccount(d, given)
 	seen := map[string]bool{}
 	for _, e := range entries {
 		if e.Err != nil {
@@ -121,12 +121,26 @@ func (m *Manager) accounts(driver string, d drivers.Driver, given drivers.Option
 		if err != nil {
 			return nil, nil, fmt.Errorf("machine %q: %w", e.Name, err)
 		}
-		if key := accountOf(d, o); len(given) == 0 && !seen[key] {
+		maps.Copy(o, given)
+		if key := accountOf(d, o); !whole && !seen[key] {
 			seen[key] = true
 			accounts = append(accounts, o)
 		}
 	}
+	if whole || len(accounts) == 0 && m.Store.Marked() { // else nothing can ever have been made
+		accounts = append(accounts, given)
+	}
 	return accounts, known, nil
+}
+
+// namesAccount tells options that say by which secret to ask.
+func namesAccount(d drivers.Driver, given drivers.Options) bool {
+	for _, f := range d.Flags() {
+		if f.Secret && (given.String(f.Name) != "" || given.String(f.Name+commandSuffix) != "") {
+			return true
+		}
+	}
+	return false
 }
 
 // accountOf is all that tells one account from another.

@@ -120,11 +120,18 @@ func (r *keyRig) dial(t *testing.T) *sshutil.Client {
 func TestInjectedHostKeyIsReplaced(t *testing.T) {
 	old := "ssh_host_ed25519_key"
 	for name, cut := range map[string]func(r *keyRig, sh func(string)){
-		"not at all":                 func(*keyRig, func(string)) {},
-		"after the key was made":     func(r *keyRig, sh func(string)) { sh(r.script(newKeyScript)) },
-		"between the two renames":    func(r *keyRig, sh func(string)) { sh(r.script(newKeyScript)); sh("mv " + old + ".berth.pub " + old + ".pub") },
-		"with half a new key":        func(r *keyRig, sh func(string)) { sh("echo x > " + old + ".berth") },
-		"before the server reads it": func(r *keyRig, sh func(string)) { sh(r.script(newKeyScript)); r.pinMade(); sh(fmt.Sprintf(useKeyScript, r.dir, "false")) },
+		"not at all":             func(*keyRig, func(string)) {},
+		"after the key was made": func(r *keyRig, sh func(string)) { sh(r.script(newKeyScript)) },
+		"between the two renames": func(r *keyRig, sh func(string)) {
+			sh(r.script(newKeyScript))
+			sh("mv " + old + ".berth.pub " + old + ".pub")
+		},
+		"with half a new key": func(r *keyRig, sh func(string)) { sh("echo x > " + old + ".berth") },
+		"before the server reads it": func(r *keyRig, sh func(string)) {
+			sh(r.script(newKeyScript))
+			r.pinMade()
+			sh(fmt.Sprintf(useKeyScript, r.dir, "false"))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newKeyRig(t)

@@ -67,12 +67,13 @@ func (m *Manager) ask(ctx context.Context, row Row) Row {
 	if err == nil {
 		row.State, err = d.State(ctx, m.host(nil, row.Machine))
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		row.State = drivers.Timeout
+		return row
+	}
 	if err != nil {
 		row.State, row.Error = drivers.Error, oneLine(err)
-		if errors.Is(err, context.DeadlineExceeded) {
-			row.State, row.Error = drivers.Timeout, ""
-		}
-		return row
+		return m.askEngine(ctx, row)
 	}
 	row.Error = phaseProblem(row.Machine)
 	if row.State != drivers.Running {
@@ -95,6 +96,22 @@ func (m *Manager) ask(ctx context.Context, row Row) Row {
 	}
 	row.Version = "v" + row.Version
 	m.warn(ctx, d, &row)
+	return row
+}
+
+// askEngine fills in what the store and the engine know of a machine about whose state its driver cannot tell, such as for want of a
+// token.
+func (m *Manager) askEngine(ctx context.Context, row Row) Row {
+	if row.URL = URL(row.Machine); row.URL == "" {
+		return row
+	}
+	c, err := m.engine(row.Machine)
+	if err != nil {
+		return row
+	}
+	if v, err := c.version(ctx); err == nil {
+		row.State, row.Version = drivers.Running, "v"+v
+	}
 	return row
 }
 

@@ -203,7 +203,7 @@ func (d *Driver) open(ctx context.Context, h *drivers.Host) (*job, error) {
 func (d *Driver) job(ctx context.Context, h *drivers.Host, s *state, o drivers.Options) (*job, error) {
 	a, err := d.account(ctx, h, s.APIURL, o)
 	if err != nil {
-		return nil, fmt.Errorf("machine %q: %w", h.Name, err)
+		return nil, err
 	}
 	return &job{account: a, h: h, s: s}, nil
 }

@@ -24,6 +24,8 @@ type Server struct {
 	// Boot starts a droplet and tells its addresses; nil invents some. Halt ends it, and for good if gone.
 	Boot func(d godo.Droplet, userdata string, keys []string) (public, private string, err error)
 	Halt func(d godo.Droplet, gone bool)
+	// Reserve names the reserved IP that is made for a droplet; nil invents one.
+	Reserve func(d godo.Droplet) string
 	// Before and After are called for each request that is let in; they may block.
 	Before, After func(method, path string)
 	// Looks is how often a droplet is seen as new before it is active, or gone after it was deleted.

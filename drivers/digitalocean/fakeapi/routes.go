@@ -282,6 +282,9 @@ func createReserved(c *call) answer {
 		return c.problem("a reserved IP for droplet %d in %q", in.Droplet, in.Region)
 	}
 	ip := &godo.ReservedIP{IP: fmt.Sprintf("203.0.113.%d", c.id()%250), Region: d.Region, Droplet: &d.Droplet}
+	if c.Reserve != nil {
+		ip.IP = c.Reserve(d.Droplet)
+	}
 	c.reserved[ip.IP] = ip
 	return answer{http.StatusAccepted, map[string]any{"reserved_ip": ip}}
 }
