@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 // Kinds of orphans.
 const (
+	kindReserved = "reserved-ip"
 	kindDroplet  = "droplet"
 	kindVolume   = "volume"
 	kindFirewall = "firewall"
@@ -91,6 +93,11 @@ func (s *search) droplets(ctx context.Context) error {
 		if !s.strayTags(d.Tags) || s.ids[d.ID] {
 			continue
 		}
+		if slices.Contains(d.Tags, ownsAddress) {
+			if err := s.reserved(ctx, d); err != nil {
+				return err
+			}
+		}
 		region := ""
 		if d.Region != nil {
 			region = d.Region.Slug
@@ -101,6 +108,18 @@ func (s *search) droplets(ctx context.Context) error {
 				s.add(kindTag, t, t, "of the droplet "+d.Name+" "+mark[:min(8, len(mark))])
 			}
 		}
+	}
+	return nil
+}
+
+// reserved finds the address that was made with a droplet. It is deleted first: it is found by its droplet only.
+func (s *search) reserved(ctx context.Context, d godo.Droplet) error {
+	ip, err := s.reservedOf(ctx, d.ID)
+	if err != nil {
+		return fmt.Errorf("listing reserved IPs: %w", err)
+	}
+	if ip != nil {
+		s.add(kindReserved, ip.IP, ip.IP, "of the droplet "+d.Name)
 	}
 	return nil
 }
@@ -188,6 +207,8 @@ func (d *Driver) Collect(ctx context.Context, h *drivers.Host, o drivers.Options
 	}
 	number, nerr := strconv.Atoi(orphan.ID)
 	switch orphan.Kind {
+	case kindReserved:
+		return a.deleteReserved(ctx, orphan.ID)
 	case kindDroplet:
 		if nerr != nil {
 			return nerr

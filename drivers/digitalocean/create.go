@@ -254,6 +254,9 @@ func (j *job) request(w *wanted, data string) *godo.DropletCreateRequest {
 		Backups: w.backups, BackupPolicy: w.policy, IPv6: w.ipv6, PrivateNetworking: w.private, Monitoring: w.monitoring,
 		UserData: data, VPCUUID: j.s.VPC, Tags: append([]string{j.s.tag(), j.s.storeTag()}, w.tags...),
 	}
+	if j.s.ReservedWanted {
+		req.Tags = append(req.Tags, ownsAddress)
+	}
 	for _, fp := range j.s.Keys {
 		req.SSHKeys = append(req.SSHKeys, godo.DropletCreateSSHKey{Fingerprint: fp})
 	}

@@ -145,6 +145,9 @@ func (s *state) storeTag() string { return storeTag(s.Store) }
 // them, and a volume's may have 64 characters.
 func (s *state) name() string { return namePrefix(s.Store) + s.Mark }
 
+// ownsAddress is the tag of a droplet whose reserved IP was made with it: an address can bear no mark itself.
+const ownsAddress = "berth-owns:reserved-ip"
+
 func storeTag(store string) string   { return "berth-store:" + store }
 func namePrefix(store string) string { return "berth-" + store + "-" }
 

@@ -199,7 +199,7 @@ func TestOrphans(t *testing.T) {
 	kept, lost, foreign := newBox(t, "kept"), newBox(t, "lost"), newBox(t, "foreign")
 	foreign.StoreID = func() (string, error) { return "00000000000000bb", nil }
 	for _, b := range []*box{kept, lost, foreign} {
-		mustCreate(t, r, b, r.options("volume", []string{"new:1"}))
+		mustCreate(t, r, b, r.options("volume", []string{"new:1"}, "reserved-ip", "new"))
 	}
 	nobody := newBox(t, "")
 	known := []json.RawMessage{kept.State, nil}
@@ -211,7 +211,7 @@ func TestOrphans(t *testing.T) {
 	for _, o := range orphans {
 		kinds = append(kinds, o.Kind)
 	}
-	if !slices.Equal(kinds, []string{"droplet", "volume", "firewall", "ssh-key", "tag"}) || orphans[0].Name != "lost" || !strings.Contains(orphans[0].Detail, "s-1vcpu-1gb, nyc3") {
+	if !slices.Equal(kinds, []string{"reserved-ip", "droplet", "volume", "firewall", "ssh-key", "tag"}) || orphans[1].Name != "lost" || !strings.Contains(orphans[1].Detail, "s-1vcpu-1gb, nyc3") {
 		t.Fatalf("found %+v", orphans)
 	}
 	for range 2 { // twice: what is gone is no error
@@ -225,7 +225,7 @@ func TestOrphans(t *testing.T) {
 	if err != nil || len(again) != 0 {
 		t.Errorf("a second time: %+v, %v", again, err)
 	}
-	r.wantLeft(t, "droplet foreign", "droplet kept", "firewall", "firewall", "key", "key", "tag", "tag", "volume", "volume")
+	r.wantLeft(t, "droplet foreign", "droplet kept", "firewall", "firewall", "key", "key", "reserved", "reserved", "tag", "tag", "volume", "volume")
 	if _, err := r.d.Orphans(t.Context(), nobody.Host, r.options(), []json.RawMessage{[]byte(`{"version":9}`)}); err == nil {
 		t.Error("a record that cannot be read is passed over")
 	}

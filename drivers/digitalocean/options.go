@@ -119,7 +119,7 @@ func (w *wanted) checkSimple() error {
 		if !tagPattern.MatchString(t) {
 			return fmt.Errorf("--digitalocean-tags: %q: a tag has letters, digits, colons, dashes and underscores only", t)
 		}
-		if strings.HasPrefix(strings.ToLower(t), "berth:") || strings.HasPrefix(strings.ToLower(t), "berth-store:") {
+		if own := strings.ToLower(t); strings.HasPrefix(own, "berth:") || strings.HasPrefix(own, "berth-store:") || strings.HasPrefix(own, "berth-owns:") {
 			return fmt.Errorf("--digitalocean-tags: %q: tags that begin so are berth's own", t)
 		}
 	}

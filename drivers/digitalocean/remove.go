@@ -131,10 +131,22 @@ func (j *job) deleteReserved(ctx context.Context) error {
 	if !j.s.ReservedMade || j.s.ReservedIP == "" {
 		return nil
 	}
-	ip := j.s.ReservedIP
-	return j.delete(ctx, "reserved IP "+ip,
-		func() error { _, err := j.api.ReservedIPs.Delete(ctx, ip); return err },
-		func() error { _, _, err := j.api.ReservedIPs.Get(ctx, ip); return err })
+	return j.account.deleteReserved(ctx, j.s.ReservedIP)
+}
+
+// deleteReserved deletes a reserved IP, which may have to be taken from its droplet first.
+func (a *account) deleteReserved(ctx context.Context, ip string) error {
+	return a.delete(ctx, "reserved IP "+ip, func() error {
+		_, err := a.api.ReservedIPs.Delete(ctx, ip)
+		if code := status(err); code != http.StatusConflict && code != http.StatusUnprocessableEntity {
+			return err
+		}
+		if _, _, uerr := a.api.ReservedIPActions.Unassign(ctx, ip); uerr != nil && !busy(uerr) {
+			return err
+		}
+		_, err = a.api.ReservedIPs.Delete(ctx, ip)
+		return err
+	}, func() error { _, _, err := a.api.ReservedIPs.Get(ctx, ip); return err })
 }
 
 func (j *job) deleteVolumes(ctx context.Context) error {

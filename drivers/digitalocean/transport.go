@@ -140,7 +140,9 @@ type pace struct {
 	until time.Time  // nothing is sent before
 }
 
-func newPace(perSecond float64) *pace { return &pace{limiter: rate.NewLimiter(rate.Limit(perSecond), burst)} }
+func newPace(perSecond float64) *pace {
+	return &pace{limiter: rate.NewLimiter(rate.Limit(perSecond), burst)}
+}
 
 // wait returns when the next request may be sent.
 func (p *pace) wait(ctx context.Context) error {

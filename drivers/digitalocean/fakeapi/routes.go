@@ -60,7 +60,12 @@ func (s *Server) routes() []route {
 			}
 			return notFound()
 		}},
-		{"DELETE reserved_ips *", func(c *call) answer { return remove(c.reserved, c.args[0]) }},
+		{"DELETE reserved_ips *", func(c *call) answer {
+			if ip := c.reserved[c.args[0]]; ip != nil && ip.Droplet != nil {
+				return invalid("The reserved IP is assigned to a droplet")
+			}
+			return remove(c.reserved, c.args[0])
+		}},
 		{"POST reserved_ips * actions", assignReserved},
 		{"GET droplets", listDroplets},
 		{"POST droplets", createDroplet},
@@ -298,6 +303,10 @@ func assignReserved(c *call) answer {
 		return invalid("%v", err)
 	}
 	ip, d := c.reserved[c.args[0]], c.droplets[in.Droplet]
+	if ip != nil && in.Type == "unassign" {
+		ip.Droplet = nil
+		return created(map[string]any{"action": c.action("unassign_ip", "completed", 0)})
+	}
 	if ip == nil || d == nil || in.Type != "assign" {
 		return c.problem("%s of %s to %d", in.Type, c.args[0], in.Droplet)
 	}
