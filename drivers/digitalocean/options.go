@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,12 +91,31 @@ func parse(o drivers.Options) (*wanted, error) {
 	return w, nil
 }
 
-var (
-	userPattern = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-	// tagPattern is DigitalOcean's rule for tags.
-	tagPattern = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,255}$`)
-	md5Pattern = regexp.MustCompile(`^([0-9a-f]{2}:){15}[0-9a-f]{2}$`)
+// Sets of letters. They are not regular expressions: those would be compiled whenever berth starts.
+const (
+	lower  = "abcdefghijklmnopqrstuvwxyz"
+	upper  = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digits = "0123456789"
 )
+
+// consists tells a text of 1 to most letters, all of a set.
+func consists(text, set string, most int) bool {
+	return text != "" && len(text) <= most && strings.Trim(text, set) == ""
+}
+
+// isUser is useradd's rule for names.
+func isUser(name string) bool {
+	return consists(name, lower+digits+"_-", 32) && !strings.Contains(digits+"-", name[:1])
+}
+
+// isTag is DigitalOcean's rule for tags.
+func isTag(name string) bool { return consists(name, lower+upper+digits+":_-", 255) }
+
+// isMD5 tells 16 pairs of hexadecimal digits with colons.
+func isMD5(text string) bool {
+	pairs := strings.Split(text, ":")
+	return len(pairs) == 16 && !slices.ContainsFunc(pairs, func(p string) bool { return len(p) != 2 || !consists(p, digits+"abcdef", 2) })
+}
 
 func (w *wanted) checkSimple() error {
 	for flag, v := range map[string]string{"region": w.region, "size": w.size, "image": w.image} {
@@ -106,7 +124,7 @@ func (w *wanted) checkSimple() error {
 		}
 	}
 	switch {
-	case !userPattern.MatchString(w.sshUser):
+	case !isUser(w.sshUser):
 		return fmt.Errorf("--digitalocean-ssh-user %q: that is no user's name", w.sshUser)
 	case w.sshPort < 1 || w.sshPort > 65535:
 		return fmt.Errorf("--digitalocean-ssh-port %d: it must be between 1 and 65535", w.sshPort)
@@ -116,7 +134,7 @@ func (w *wanted) checkSimple() error {
 		return fmt.Errorf("--digitalocean-expose %q: it must be firewall or open", w.expose)
 	}
 	for _, t := range w.tags {
-		if !tagPattern.MatchString(t) {
+		if !isTag(t) {
 			return fmt.Errorf("--digitalocean-tags: %q: a tag has letters, digits, colons, dashes and underscores only", t)
 		}
 		if own := strings.ToLower(t); strings.HasPrefix(own, "berth:") || strings.HasPrefix(own, "berth-store:") || strings.HasPrefix(own, "berth-owns:") {
@@ -125,7 +143,7 @@ func (w *wanted) checkSimple() error {
 	}
 	for i, k := range w.keys {
 		k = strings.TrimPrefix(strings.ToLower(k), "md5:")
-		if !md5Pattern.MatchString(k) {
+		if !isMD5(k) {
 			return fmt.Errorf("--digitalocean-ssh-key-fingerprint %q: it has 16 pairs of hexadecimal digits with colons (ssh-keygen -l -E md5)", w.keys[i])
 		}
 		w.keys[i] = k

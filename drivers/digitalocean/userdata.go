@@ -10,7 +10,6 @@ import (
 	"mime/multipart"
 	"net/textproto"
 	"os"
-	"regexp"
 	"strings"
 
 	"github.com/getberth/berth/drivers"
@@ -133,15 +132,24 @@ var beginnings = []struct{ prefix, kind string }{
 	{"#!", "text/x-shellscript"},
 }
 
-// hostKeys finds a cloud-config's own host keys, which would take the place of the one that berth expects.
-var hostKeys = regexp.MustCompile(`(?m)^["']?(ssh_keys|ssh_genkeytypes)["']?\s*:`)
+// setsHostKeys finds a cloud-config's own host keys, which would take the place of the one that berth expects.
+func setsHostKeys(data []byte) bool {
+	for line := range strings.Lines(string(data)) {
+		key, _, ok := strings.Cut(line, ":")
+		key = strings.Trim(strings.TrimRight(key, " \t"), `"'`)
+		if ok && (key == "ssh_keys" || key == "ssh_genkeytypes") {
+			return true
+		}
+	}
+	return false
+}
 
 // partOf says which part of a MIME document the user's data is.
 func partOf(data []byte) (textproto.MIMEHeader, []byte, error) {
 	if bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
 		return nil, nil, errors.New("it is compressed; give it as it is")
 	}
-	if hostKeys.Match(data) {
+	if setsHostKeys(data) {
 		return nil, nil, errors.New("it sets the host's SSH keys, which are berth's to set: leave ssh_keys and ssh_genkeytypes out")
 	}
 	text := strings.TrimLeft(string(data), "\ufeff")
