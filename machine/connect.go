@@ -71,6 +71,11 @@ func (m *Manager) Dial(ctx context.Context, name, user string) (*sshutil.Client,
 		if state, serr := m.State(ctx, name); serr == nil && state != drivers.Running {
 			return nil, m.hint(fmt.Errorf("Error: Cannot run SSH command: Host %q is not running", name), "Start it: {berth} start %s", name) //nolint:staticcheck // docker-machine's words
 		}
+		if d, derr := m.Drivers.Get(rec.Driver); derr == nil && unanswered.Kind == sshutil.TimedOut {
+			if _, guarded := d.(drivers.Greeter); guarded {
+				return nil, m.hint(err, "If this computer's address has changed, to be let in again: {berth} provision %s", name)
+			}
+		}
 	}
 	return nil, err
 }

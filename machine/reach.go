@@ -48,6 +48,21 @@ func (w *work) connect(ctx context.Context) (*sshutil.Client, error) {
 	return w.waitSSH(ctx, w.m.Limits.boot())
 }
 
+// admitted sees to it that a driver which keeps others out lets us in, wherever we are now.
+func (w *work) admitted(ctx context.Context) error {
+	if _, ok := w.driver.(drivers.Greeter); !ok {
+		return nil
+	}
+	return w.step("Waiting for SSH", func() error {
+		conn, err := w.connect(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		return w.greet(ctx, conn)
+	})
+}
+
 // greet tells the driver from which address the machine sees us come.
 func (w *work) greet(ctx context.Context, conn *sshutil.Client) error {
 	g, ok := w.driver.(drivers.Greeter)

@@ -26,9 +26,10 @@ type account struct {
 	conf Config
 	api  *godo.Client
 
-	mu     sync.Mutex // guards the rest
-	stores map[string]*watch
-	lists  map[string]*list
+	mu      sync.Mutex // guards the rest
+	stores  map[string]*watch
+	lists   map[string]*list
+	planned map[string]bool // names of machines that this process is to make
 }
 
 // accountKey tells accounts apart. It has no token, so that none can be printed by mistake.
@@ -53,7 +54,11 @@ func (d *Driver) account(ctx context.Context, h *drivers.Host, apiURL string, o 
 	if a := d.accounts[key]; a != nil {
 		return a, nil
 	}
-	t := &transport{base: d.conf.Transport, token: token, backoff: d.conf.Backoff, pace: newPace(d.conf.PerSecond), out: h.Out}
+	carrier := d.conf.Transport
+	if carrier == nil {
+		carrier = http.DefaultTransport.(*http.Transport).Clone()
+	}
+	t := &transport{base: carrier, token: token, backoff: d.conf.Backoff, pace: newPace(d.conf.PerSecond), out: h.Out}
 	client := &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return errors.New("the API sends us elsewhere, where the token must not go")
 	}}
@@ -61,7 +66,7 @@ func (d *Driver) account(ctx context.Context, h *drivers.Host, apiURL string, o 
 	if err != nil {
 		return nil, err
 	}
-	a := &account{conf: d.conf, api: api, stores: map[string]*watch{}, lists: map[string]*list{}}
+	a := &account{conf: d.conf, api: api, stores: map[string]*watch{}, lists: map[string]*list{}, planned: map[string]bool{}}
 	d.accounts[key] = a
 	return a, nil
 }

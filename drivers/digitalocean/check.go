@@ -28,7 +28,7 @@ func (d *Driver) Check(ctx context.Context, h *drivers.Host, o drivers.Options) 
 	if err != nil {
 		return err
 	}
-	if err := a.checkAccount(ctx); err != nil {
+	if err := a.checkAccount(ctx, h.Name); err != nil {
 		return err
 	}
 	size, err := a.checkPlace(ctx, w)
@@ -65,7 +65,7 @@ func once[T any](ctx context.Context, a *account, name string, get func(context.
 }
 
 // checkAccount: the token counts, may write, and the account has room for a droplet more.
-func (a *account) checkAccount(ctx context.Context) error {
+func (a *account) checkAccount(ctx context.Context, name string) error {
 	account, err := once(ctx, a, "account", a.api.Account.Get)
 	if err != nil {
 		return fmt.Errorf("asking for the account: %w", explain(err))
@@ -80,10 +80,18 @@ func (a *account) checkAccount(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("counting the account's droplets: %w", explain(err))
 	}
-	if account.DropletLimit > 0 && n >= account.DropletLimit {
-		return fmt.Errorf("the account has %d droplets, which is its limit; remove one, or ask DigitalOcean to raise it", n)
+	if n += a.plan(name); account.DropletLimit > 0 && n > account.DropletLimit {
+		return fmt.Errorf("the account may have %d droplets; this would be number %d: remove one, or ask DigitalOcean to raise the limit", account.DropletLimit, n)
 	}
 	return nil
+}
+
+// plan counts the machines that are checked at the same time, this one among them: they share what room there is.
+func (a *account) plan(name string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.planned[name] = true
+	return len(a.planned)
 }
 
 // probe deletes a tag that nobody has: a token that may only read is refused, and nothing happens to one that may do more.

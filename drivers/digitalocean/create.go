@@ -149,15 +149,13 @@ func (j *job) makeTags(ctx context.Context, w *wanted) error {
 	if j.s.Expose != exposeFirewall {
 		return nil // a droplet's own come into being with it
 	}
-	for _, tag := range []string{j.s.storeTag(), j.s.tag()} {
-		_, err := once(ctx, j.account, "tag "+tag, func(ctx context.Context) (struct{}, *godo.Response, error) {
-			return struct{}{}, nil, j.makeTag(ctx, tag)
-		})
-		if err != nil {
-			return err
-		}
+	_, err := once(ctx, j.account, "tag "+j.s.storeTag(), func(ctx context.Context) (struct{}, *godo.Response, error) {
+		return struct{}{}, nil, j.makeTag(ctx, j.s.storeTag())
+	})
+	if err != nil {
+		return err
 	}
-	return nil
+	return j.makeTag(ctx, j.s.tag())
 }
 
 func (j *job) makeTag(ctx context.Context, tag string) error {

@@ -57,9 +57,6 @@ func (c Config) withDefaults() Config {
 	if c.PerSecond == 0 {
 		c.PerSecond = perSecond
 	}
-	if c.Transport == nil {
-		c.Transport = http.DefaultTransport.(*http.Transport).Clone()
-	}
 	return c
 }
 

@@ -205,7 +205,7 @@ func TestCheckOfTheAccount(t *testing.T) {
 		"no token":           {func(_ *rig, b *box) { b.Secret = func(context.Context, string) (string, error) { return "", nil } }, "DIGITALOCEAN_ACCESS_TOKEN"},
 		"a token of 2 lines": {func(_ *rig, b *box) { b.Secret = func(context.Context, string) (string, error) { return "a\nb", nil } }, "--digitalocean-access-token"},
 		"a read-only token":  {func(r *rig, _ *box) { r.api.ReadOnly = true }, "lacks a scope"},
-		"no room":            {func(r *rig, _ *box) { r.api.DropletLimit = 1; mustCreate(t, r, newBox(t, "web0"), r.options()) }, "which is its limit"},
+		"no room":            {func(r *rig, _ *box) { r.api.DropletLimit = 1; mustCreate(t, r, newBox(t, "web0"), r.options()) }, "this would be number 2"},
 		"no API": {func(r *rig, _ *box) {
 			r.api.Inject("GET /v2/account", slices.Repeat([]fakeapi.Fault{{Status: 503, Message: "down"}}, 9)...)
 		}, "503: down"},
