@@ -156,6 +156,7 @@ type work struct {
 	driver drivers.Driver
 	host   *drivers.Host
 	renew  bool // make certificates anew although the old ones are good
+	up     bool // it ran before this command
 	// exposed tells that the injected host key can be read by programs on the machine.
 	exposed bool
 }

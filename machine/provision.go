@@ -55,6 +55,7 @@ func (w *work) running(ctx context.Context) error {
 	if state != drivers.Running {
 		return w.m.hint(fmt.Errorf("machine %q: %w", w.rec.Name, ErrNotRunning), "Start it: {berth} start %s", w.rec.Name)
 	}
+	w.up = true
 	return nil
 }
 

@@ -12,8 +12,11 @@ import (
 	"github.com/getberth/berth/sshutil"
 )
 
-// unreachedAfter is how long a machine may be silent until its driver is told; see drivers.Greeter.
-const unreachedAfter = 15 * time.Second
+// How long a machine may be silent until its driver is told, see drivers.Greeter: one that boots, and one that runs.
+const (
+	bootingPatience = 45 * time.Second
+	runningPatience = 10 * time.Second
+)
 
 // reach connects, tells the driver from where, and has the machine make a host key of its own if the first one is known to others.
 func (w *work) reach(ctx context.Context) (*sshutil.Client, error) {
@@ -38,7 +41,11 @@ func (w *work) connect(ctx context.Context) (*sshutil.Client, error) {
 	if !ok {
 		return w.waitSSH(ctx, w.m.Limits.boot())
 	}
-	conn, err := w.waitSSH(ctx, min(unreachedAfter, w.m.Limits.boot()))
+	patience := bootingPatience
+	if w.up {
+		patience = runningPatience
+	}
+	conn, err := w.waitSSH(ctx, min(patience, w.m.Limits.boot()))
 	if err == nil || ctx.Err() != nil || !errors.Is(err, errNoSSH) {
 		return conn, err
 	}

@@ -319,9 +319,9 @@ func (j *job) awaitBoot(ctx context.Context, _ *wanted) error {
 		case d == nil:
 			return false, nil // listings may lag behind
 		case d.Status == "off" && !d.Locked && !started:
-			started = true
 			_, _, err := j.api.DropletActions.PowerOn(ctx, d.ID)
-			return false, wrap("turning the droplet on", refusedOnly(err))
+			started = !busy(err)
+			return false, wrap("turning the droplet on", passedOver(err))
 		case d.Status == "archive":
 			return false, fmt.Errorf("droplet %d is archived", d.ID)
 		}
@@ -343,6 +343,14 @@ func (j *job) addresses(d *godo.Droplet) bool {
 	j.s.PrivateIP, _ = d.PrivateIPv4()
 	j.s.IPv6, _ = d.PublicIPv6()
 	return true
+}
+
+// passedOver is refusedOnly for what is tried again at the next look if something else is done to the droplet just now.
+func passedOver(err error) error {
+	if busy(err) {
+		return nil
+	}
+	return refusedOnly(err)
 }
 
 // refusedOnly keeps an error of which it is certain that nothing was done; of others, looking at the droplet tells.

@@ -66,7 +66,7 @@ var errTooLong = errors.New("it takes too long")
 // end does what ends the droplet, and waits until it is off. An answer that is lost does no harm: what was asked for shows.
 func (j *job) end(ctx context.Context, limit time.Duration, act action) error {
 	asked := false
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w: more than %s", errTooLong, limit))
 	defer cancel()
 	return j.await(ctx, limit+time.Second, "the droplet is off", func(d *godo.Droplet) (bool, error) {
 		switch {
@@ -78,11 +78,8 @@ func (j *job) end(ctx context.Context, limit time.Duration, act action) error {
 			return false, nil
 		}
 		_, _, err := act(ctx, d.ID)
-		asked = !busy(err) // else it is tried again at the next look
-		if busy(err) {
-			err = nil
-		}
-		return false, wrap("ending the droplet", refusedOnly(err))
+		asked = !busy(err)
+		return false, wrap("ending the droplet", passedOver(err))
 	})
 }
 
@@ -109,12 +106,14 @@ func (d *Driver) Restart(ctx context.Context, h *drivers.Host) error {
 	return j.awaitBoot(ctx, nil)
 }
 
-// act starts an action and waits until it is over.
+// act starts an action, as soon as nothing else is done to the droplet, and waits until it is over.
 func (j *job) act(ctx context.Context, what string, start func() (*godo.Action, *godo.Response, error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, j.conf.ActionTimeout, fmt.Errorf("it has taken more than %s", j.conf.ActionTimeout))
 	defer cancel()
-	var a *godo.Action
-	err := j.post(ctx, func() (err error) { a, _, err = start(); return err })
+	a, _, err := start()
+	for busy(err) && pause(ctx, j.conf.Poll) == nil {
+		a, _, err = start()
+	}
 	for err == nil && a != nil && a.Status == "in-progress" {
 		if err = pause(ctx, j.conf.Poll); err == nil {
 			a, _, err = j.api.DropletActions.Get(ctx, j.s.Droplet, a.ID)
