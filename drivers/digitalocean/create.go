@@ -303,7 +303,7 @@ func (j *job) unsettled(ctx context.Context) ([]godo.Droplet, error) {
 			return nil, fmt.Errorf("looking for the droplet of %q: %w", j.h.Name, explain(err))
 		}
 		own := j.s.own(all)
-		if len(own) > 0 || j.s.Posted == nil || time.Since(*j.s.Posted) > j.conf.Settle {
+		if len(own) > 0 || j.s.Posted == nil || time.Since(*j.s.Posted).Abs() > j.conf.Settle { // a clock may have been put back
 			return own, nil
 		}
 	}
