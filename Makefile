@@ -19,12 +19,15 @@ setup: ## install what is missing to build, run and test (apt; root or sudo)
 	@test/setup
 
 .PHONY: build
-build: setup bin/berth bin/berthd ## build berth and berthd into bin/
+build: setup bin/berth bin/berth-switch bin/berthd ## build berth, berth-switch and berthd into bin/
 
 # Go decides what is stale: the recipes always run and are quick when nothing has changed.
-.PHONY: bin/berth bin/berthd bin/guest-init bin/guest-initrd bin/registry $(SHIM)
+.PHONY: bin/berth bin/berth-switch bin/berthd bin/guest-init bin/guest-sshd bin/registry $(SHIM)
 bin/berth:
 	@CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $@ ./cmd/berth
+
+bin/berth-switch:
+	@CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $@ ./cmd/berth-switch
 
 $(SHIM):
 	@CGO_ENABLED=1 $(GO) build -tags 'netgo osusergo seccomp' -ldflags '-s -w -linkmode external -extldflags -static' -o $@ ./cmd/berth-shim
@@ -35,15 +38,15 @@ bin/berthd: $(SHIM)
 bin/guest-init:
 	@CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $@ ./guest/init
 
-bin/guest-initrd:
-	@CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $@ ./guest/initrd
+bin/guest-sshd:
+	@CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $@ ./guest/sshd/cmd/sshd
 
 bin/registry:
 	@CGO_ENABLED=0 $(GO) build -o $@ ./test/images/cmd/registry
 
 .PHONY: guest
-guest: build bin/guest-init bin/guest-initrd ## make the light VM's image in bin/guest
-	@$(GO) run ./guest/image -berthd bin/berthd -init bin/guest-init -initrd bin/guest-initrd -out bin/guest
+guest: build bin/guest-init bin/guest-sshd ## make the light VM's image in bin/guest
+	@$(GO) run ./guest/image -berthd bin/berthd -init bin/guest-init -sshd bin/guest-sshd -out bin/guest
 
 .PHONY: clients
 clients: setup ## build the stock docker client into bin/clients when the machine has none
@@ -66,8 +69,8 @@ bench: guest clients bin/registry ## run the benchmarks with their peers; print 
 cross: ## build and vet berth for every platform
 	@for p in $(PLATFORMS); do \
 	  echo "berth for $$p"; \
-	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/berth; \
-	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./cmd/berth ./machine ./drivers/... ./sshutil ./provision ./certs ./hostdb ./engine/config ./guest/seed; \
+	  for c in berth berth-switch; do CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/$$c; done; \
+	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./cmd/berth ./cmd/berth-switch ./machine ./drivers/... ./sshutil ./provision ./certs ./hostdb ./engine/config ./guest/seed; \
 	done
 
 .PHONY: fmt

@@ -20,6 +20,7 @@ type rule struct {
 
 var rules = []rule{
 	{"cmd/berth", []string{"machine", "drivers", "sshutil", "provision", "certs", "hostdb", "engine/config", "guest/seed"}, "the CLI must build for every platform, without the engine"},
+	{"cmd/berth-switch", []string{"drivers/qemu/vswitch/server"}, "the light VMs' network, in a program of its own"},
 	{"cmd/berthd", []string{"engine", "guest"}, "the engine knows nothing of machines"},
 	{"cmd/berth-shim", []string{"engine/runtime/shim", "engine/logs"}, "a supervisor lives beside each container: every package costs memory once per container"},
 	{"machine", []string{"drivers", "sshutil", "provision", "certs", "hostdb", "engine/config"}, "the only place where the machine parts meet"},
@@ -69,6 +70,22 @@ func TestOnlyTheSupervisorUsesCgo(t *testing.T) {
 	for pkg, deps := range packages(t, "{{.ImportPath}} {{join .Imports \" \"}}", "all") {
 		if pkg != "cmd/berth-shim" && slices.Contains(deps, "github.com/opencontainers/runc/libcontainer/nsenter") {
 			t.Errorf("%s imports libcontainer's nsenter, which is cgo", pkg)
+		}
+	}
+}
+
+// TestNetworkStackIsNotInBerth keeps the light VMs' network out of berth, which would initialise it at every start: `berth env` is
+// what shells run at each prompt.
+func TestNetworkStackIsNotInBerth(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./cmd/berth").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for pkg := range strings.Lines(string(out)) {
+		for _, heavy := range []string{"gvisor.dev/", "github.com/miekg/dns", "github.com/insomniacslk/dhcp", module + "drivers/qemu/vnet", module + "drivers/qemu/vswitch/server"} {
+			if strings.HasPrefix(pkg, heavy) {
+				t.Errorf("berth has %s, whose place is berth-switch", strings.TrimSpace(pkg))
+			}
 		}
 	}
 }

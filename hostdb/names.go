@@ -4,14 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 )
 
 // maxName is what Linux takes for a host's name (sethostname(2): 64 bytes) less one for a final dot.
 const maxName = 63
-
-var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9\-.]*$`)
 
 // ErrName is wrapped by errors about a machine's name.
 var ErrName = errors.New("Invalid hostname specified. Allowed hostname chars are: 0-9a-zA-Z . -") //nolint:staticcheck // docker-machine's words
@@ -20,7 +17,7 @@ var ErrName = errors.New("Invalid hostname specified. Allowed hostname chars are
 // folder, everywhere: a store can be moved.
 func CheckName(name string) error {
 	switch {
-	case !namePattern.MatchString(name):
+	case !wellFormed(name):
 		return ErrName
 	case len(name) > maxName:
 		return fmt.Errorf("the name %q has %d characters; a host's name has at most %d", name, len(name), maxName)
@@ -30,6 +27,18 @@ func CheckName(name string) error {
 		return fmt.Errorf("the name %q is reserved by Windows for a device", name)
 	}
 	return nil
+}
+
+// wellFormed names begin with a letter or a digit, and have only these, dots and dashes; ASCII's, all of them.
+func wellFormed(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		plain := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		if !plain && (i == 0 || c != '-' && c != '.') {
+			return false
+		}
+	}
+	return name != ""
 }
 
 // reserved names are devices in every folder of Windows, whatever their extension.

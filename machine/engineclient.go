@@ -99,7 +99,7 @@ func (c *engineClient) version(ctx context.Context) (string, error) {
 }
 
 // pingPause lies between two attempts to reach an engine that is starting.
-const pingPause = 100 * time.Millisecond
+const pingPause = 50 * time.Millisecond
 
 // wait pings until the engine answers or ctx ends. A certificate that does not fit will not fit by waiting.
 func (c *engineClient) wait(ctx context.Context) error {

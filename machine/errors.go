@@ -36,7 +36,16 @@ func (e *StateError) Error() string {
 // CheckError is a create that its driver refused before anything was made.
 type CheckError struct{ Err error }
 
-func (e *CheckError) Error() string { return fmt.Sprintf("Error with pre-create check: %q", e.Err) }
+// Error is docker-machine's line; a hint of the driver's follows on a line of its own.
+func (e *CheckError) Error() string {
+	what, hint, hinted := strings.Cut(e.Err.Error(), "\nhint: ")
+	text := fmt.Sprintf("Error with pre-create check: %q", what)
+	if hinted {
+		text += "\nhint: " + hint
+	}
+	return text
+}
+
 func (e *CheckError) Unwrap() error { return e.Err }
 
 // HintError adds to an error the command that helps.

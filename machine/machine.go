@@ -23,8 +23,8 @@ type Manager struct {
 	Now     func() time.Time
 	// Program is how the user calls berth; it appears in hints.
 	Program string
-	// Owner goes into certificates, e.g. "alice@laptop".
-	Owner string
+	// Owner goes into certificates, e.g. "alice@laptop". It is asked only when one is made.
+	Owner func() string
 	// TLS says where the authority and the client's pair are, if not in the store.
 	TLS TLSFiles
 	// EngineBinary finds the berthd to install for an architecture in Go's name ("amd64").

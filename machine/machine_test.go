@@ -176,3 +176,14 @@ func TestErrorsOfALongTextBecomeOneBoundedLine(t *testing.T) {
 		t.Errorf("%d bytes: %.20q", len(got), got)
 	}
 }
+
+func TestCheckErrorKeepsItsHintOnALineOfItsOwn(t *testing.T) {
+	for text, want := range map[string]string{
+		"no QEMU":                   `Error with pre-create check: "no QEMU"`,
+		"no QEMU\nhint: install it": "Error with pre-create check: \"no QEMU\"\nhint: install it",
+	} {
+		if got := (&CheckError{Err: errors.New(text)}).Error(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

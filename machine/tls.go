@@ -76,7 +76,7 @@ func readCA(f TLSFiles) (*certs.CA, error) {
 
 // newAuthority replaces the store's CA and client pair. The store is locked.
 func (m *Manager) newAuthority(f TLSFiles) (*certs.CA, error) {
-	pair, err := certs.NewCA(m.Owner, m.Now())
+	pair, err := certs.NewCA(m.Owner(), m.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (m *Manager) newAuthority(f TLSFiles) (*certs.CA, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := ca.Client(m.Owner, m.Now())
+	client, err := ca.Client(m.Owner(), m.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +147,7 @@ func (m *Manager) clientFits(dir string, ca *certs.CA) bool {
 // newClientPair is a fresh pair, or the one that the user told to use.
 func (m *Manager) newClientPair(ca *certs.CA) (certs.Pair, error) {
 	if m.TLS.ClientCert == "" && m.TLS.ClientKey == "" {
-		return ca.Client(m.Owner, m.Now())
+		return ca.Client(m.Owner(), m.Now())
 	}
 	f := m.tlsFiles()
 	cert, err := os.ReadFile(f.ClientCert)

@@ -127,7 +127,7 @@ func (a *app) manager(cmd *cobra.Command) (*machine.Manager, error) {
 		Debug:   a.debugOut(),
 		Now:     a.now,
 		Program: a.program(),
-		Owner:   owner(a.getenv),
+		Owner:   func() string { return owner(a.getenv) },
 		TLS:     a.global.tls,
 		Install: a.install,
 		Getenv:  a.getenv,

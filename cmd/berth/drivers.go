@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -20,7 +21,7 @@ import (
 func allDrivers(env driverEnv) *drivers.Registry {
 	r := new(drivers.Registry)
 	r.Add(qemu.Name, func() drivers.Driver {
-		return qemu.New(qemu.Config{GuestDir: guestDir(env), Helper: []string{env.exe, "__vswitch"}, Store: env.store})
+		return qemu.New(qemu.Config{GuestDir: guestDir(env), Helper: switchProgram(env), Store: env.store})
 	})
 	// One for all machines of this process: they share the limits of the account.
 	r.Add(digitalocean.Name, sync.OnceValue(func() drivers.Driver { return digitalocean.New(digitalocean.Config{}) }))
@@ -32,17 +33,40 @@ func guestDir(env driverEnv) string {
 	if dir := env.getenv("BERTH_GUEST_DIR"); dir != "" {
 		return dir
 	}
-	exe := env.exe
-	if real, err := filepath.EvalSymlinks(exe); err == nil {
-		exe = real
-	}
-	bin := filepath.Dir(exe)
+	bin := env.bin()
 	for _, dir := range []string{filepath.Join(bin, "guest"), filepath.Join(bin, "..", "share", "berth", "guest"), filepath.Join(bin, "..", "libexec", "berth", "guest")} {
 		if _, err := os.Stat(filepath.Join(dir, seed.Manifest)); err == nil {
 			return dir
 		}
 	}
 	return ""
+}
+
+// switchProgram finds the virtual switch: what BERTH_SWITCH says, else the program that goes with this berth, else none.
+func switchProgram(env driverEnv) []string {
+	if program := env.getenv("BERTH_SWITCH"); program != "" {
+		return []string{program}
+	}
+	name := "berth-switch"
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	bin := env.bin()
+	for _, dir := range []string{bin, filepath.Join(bin, "..", "libexec", "berth"), filepath.Join(bin, "..", "libexec")} {
+		program := filepath.Join(dir, name)
+		if fi, err := os.Stat(program); err == nil && fi.Mode().IsRegular() {
+			return []string{program}
+		}
+	}
+	return nil
+}
+
+// bin is the folder of berth itself.
+func (e driverEnv) bin() string {
+	if real, err := filepath.EvalSymlinks(e.exe); err == nil {
+		return filepath.Dir(real)
+	}
+	return filepath.Dir(e.exe)
 }
 
 func (a *app) driversCmd() *cobra.Command {

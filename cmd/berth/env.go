@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -175,15 +176,17 @@ func quotePOSIX(s string) string {
 
 // writeEnv prints the assignments, then how to have a shell take them. args is the whole command line.
 func writeEnv(w io.Writer, sh shell, vars []variable, unset bool, args []string) {
+	b := bufio.NewWriter(w)
+	defer b.Flush()
 	for _, v := range vars {
 		if unset {
-			fmt.Fprintf(w, sh.unset, v.name)
+			fmt.Fprintf(b, sh.unset, v.name)
 			continue
 		}
-		fmt.Fprintf(w, sh.set, v.name, sh.quote(v.value))
+		fmt.Fprintf(b, sh.set, v.name, sh.quote(v.value))
 	}
-	fmt.Fprintf(w, "%s Run this command to configure your shell: \n", sh.comment)
-	fmt.Fprintf(w, sh.comment+" "+sh.hint+"\n", commandLine(args))
+	fmt.Fprintf(b, "%s Run this command to configure your shell: \n", sh.comment)
+	fmt.Fprintf(b, sh.comment+" "+sh.hint+"\n", commandLine(args))
 }
 
 // commandLine is what the user typed; the program is quoted when a shell would not take it for one word.

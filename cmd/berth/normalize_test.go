@@ -18,6 +18,19 @@ func testApp() *app {
 	}
 }
 
+func TestCommandsBearTheirNames(t *testing.T) {
+	a := testApp()
+	for _, c := range a.commands() {
+		if name := c.make().Name(); name != c.name {
+			t.Errorf("the command %q is listed as %q", name, c.name)
+		}
+		a.args = []string{"berth", c.name}
+		if only, _, err := a.root().Find([]string{c.name}); err != nil || only.Name() != c.name {
+			t.Errorf("%s: a line that begins with it finds %v, %v", c.name, only, err)
+		}
+	}
+}
+
 func TestNormalizeArgs(t *testing.T) {
 	tests := []struct{ in, want string }{
 		{"env -swarm master", "env --swarm master"},

@@ -7,7 +7,27 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// root is the command tree. Making it costs microseconds; whatever is slow waits until a command runs.
+// commands are all that berth has. Each is made when it is asked for: making all takes longer than what most of them do, and a
+// shell's prompt may wait for the answer.
+func (a *app) commands() []command {
+	return []command{
+		{"active", a.activeCmd}, {"config", a.configCmd}, {"create", a.createCmd}, {"drivers", a.driversCmd}, {"env", a.envCmd}, {"gc", a.gcCmd},
+		{"inspect", a.inspectCmd}, {"ip", a.ipCmd}, {"kill", a.killCmd}, {"ls", a.lsCmd}, {"mount", a.mountCmd},
+		{"provision", a.provisionCmd}, {"regenerate-certs", a.regenerateCertsCmd}, {"resize", a.resizeCmd}, {"restart", a.restartCmd}, {"rm", a.rmCmd},
+		{"scp", a.scpCmd}, {"snapshot", a.snapshotCmd}, {"ssh", a.sshCmd}, {"start", a.startCmd}, {"status", a.statusCmd}, {"stop", a.stopCmd},
+		{"upgrade", a.upgradeCmd}, {"url", a.urlCmd}, {"version", a.versionCmd}, {"exit-codes", exitCodesTopic},
+	}
+}
+
+type command struct {
+	name string
+	make func() *cobra.Command
+}
+
+// offline tells a command line that is answered from the store alone and at once: listening for signals would take longer.
+func (a *app) offline() bool { return len(a.args) > 1 && (a.args[1] == "env" || a.args[1] == "config") }
+
+// root is the command tree, as far as the command line needs it: one that begins with a command's name needs no other command.
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:     a.program(),
@@ -34,13 +54,23 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	a.globalFlags(root)
-	root.AddCommand(
-		a.activeCmd(), a.configCmd(), a.createCmd(), a.driversCmd(), a.envCmd(), a.gcCmd(), a.inspectCmd(), a.ipCmd(),
-		a.killCmd(), a.lsCmd(), a.mountCmd(), a.provisionCmd(), a.regenerateCertsCmd(), a.resizeCmd(), a.restartCmd(), a.rmCmd(),
-		a.scpCmd(), a.snapshotCmd(), a.sshCmd(), a.startCmd(), a.statusCmd(), a.stopCmd(), a.upgradeCmd(), a.urlCmd(), a.versionCmd(),
-		a.vswitchCmd(), exitCodesTopic(),
-	)
+	a.addCommands(root)
 	return root
+}
+
+func (a *app) addCommands(root *cobra.Command) {
+	all := a.commands()
+	for _, c := range all {
+		if len(a.args) > 1 && a.args[1] == c.name {
+			root.CompletionOptions.DisableDefaultCmd = true
+			root.SetHelpCommand(&cobra.Command{Hidden: true}) // cobra would make its own
+			root.AddCommand(c.make())
+			return
+		}
+	}
+	for _, c := range all {
+		root.AddCommand(c.make())
+	}
 }
 
 func (a *app) globalFlags(root *cobra.Command) {

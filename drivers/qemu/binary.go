@@ -103,23 +103,60 @@ func distribution(osRelease string) string {
 	return strings.Join(l, " ")
 }
 
-var versionLine = regexp.MustCompile(`^QEMU emulator version (\d{1,4})\.(\d{1,4})`)
-
 // version is a release of QEMU.
-type version struct{ major, minor int }
-
-func (v version) before(major, minor int) bool {
-	return v.major < major || v.major == major && v.minor < minor
+type version struct {
+	Major int `json:"major"`
+	Minor int `json:"minor"`
 }
 
-// checkVersion runs a QEMU to see that it runs and is new enough.
-func checkVersion(ctx context.Context, path string) error {
+func (v version) before(major, minor int) bool {
+	return v.Major < major || v.Major == major && v.Minor < minor
+}
+
+// release is a QEMU program: its version, and what tells it from one that takes its place.
+type release struct {
+	Version version `json:"version"`
+	File    stamp   `json:"file"`
+}
+
+// identify finds out what a QEMU program is. Only one that is not the known one is run for that, which takes as long as a tenth of a
+// boot does.
+func (d *Driver) identify(ctx context.Context, path string, known release) (release, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return release{}, err
+	}
+	now := stamp{fi.Size(), fi.ModTime().UnixNano()}
+	for _, r := range []release{known, d.found(path)} {
+		if r.File == now {
+			return r, nil
+		}
+	}
 	v, err := readVersion(ctx, path)
+	if err != nil {
+		return release{}, err
+	}
+	r := release{v, now}
+	d.releases.Store(path, r)
+	return r, nil
+}
+
+// found is what this process has found out of a QEMU program.
+func (d *Driver) found(path string) release {
+	r, _ := d.releases.Load(path)
+	known, _ := r.(release)
+	return known
+}
+
+// checkVersion sees that a QEMU runs and is new enough.
+func (d *Driver) checkVersion(ctx context.Context, path string) error {
+	r, err := d.identify(ctx, path, release{})
 	if err != nil {
 		return err
 	}
+	v := r.Version
 	if v.before(minMajor, minMinor) {
-		return fmt.Errorf("%s is version %d.%d: berth requires QEMU >= %d.%d, which has -netdev stream", path, v.major, v.minor, minMajor, minMinor)
+		return fmt.Errorf("%s is version %d.%d: berth requires QEMU >= %d.%d, which has -netdev stream", path, v.Major, v.Minor, minMajor, minMinor)
 	}
 	return nil
 }
@@ -138,13 +175,14 @@ func readVersion(ctx context.Context, path string) (version, error) {
 		}
 		return version{}, fmt.Errorf("running %s --version: %w%s", path, err, quoted(out.String()))
 	}
+	versionLine := regexp.MustCompile(`^QEMU emulator version (\d{1,4})\.(\d{1,4})`)
 	m := versionLine.FindStringSubmatch(out.String())
 	if m == nil {
 		return version{}, fmt.Errorf("%s is not QEMU: its --version is not QEMU's%s", path, quoted(out.String()))
 	}
 	var v version
-	v.major, _ = strconv.Atoi(m[1]) // versionLine bounds them
-	v.minor, _ = strconv.Atoi(m[2])
+	v.Major, _ = strconv.Atoi(m[1]) // versionLine bounds them
+	v.Minor, _ = strconv.Atoi(m[2])
 	return v, nil
 }
 

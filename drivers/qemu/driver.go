@@ -38,14 +38,14 @@ func (d *Driver) Check(ctx context.Context, h *drivers.Host, o drivers.Options) 
 	}
 	whole := make(chan error, 1)
 	go func() { whole <- d.verify(ctx, h, im) }() // takes as long as QEMU takes to tell its version
-	if err := errors.Join(checkVersion(ctx, bin), <-whole); err != nil {
+	if err := errors.Join(d.checkVersion(ctx, bin), <-whole); err != nil {
 		return err
 	}
 	if _, _, err := d.host.choose(s, im.Arch); err != nil {
 		return err
 	}
-	if len(d.conf.Helper) == 0 {
-		return errors.New("the qemu driver has not been told how to start its virtual switch")
+	if _, err := d.helper(); err != nil {
+		return err
 	}
 	return checkSpace(h, s.DiskSize)
 }

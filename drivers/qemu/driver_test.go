@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/getberth/berth/drivers"
-	"github.com/getberth/berth/drivers/qemu/vswitch"
+	"github.com/getberth/berth/drivers/qemu/vswitch/server"
 	"github.com/getberth/berth/guest/seed"
 )
 
@@ -24,7 +24,7 @@ const helperArg = "__vswitch"
 // TestMain lets the test's program be the virtual switch, too.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == helperArg {
-		if vswitch.Main(context.Background(), os.Args[2:]) != nil {
+		if server.Main(context.Background(), os.Args[2:]) != nil {
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -187,12 +187,26 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		{"manifest garbled", good, garbled, seed.Manifest},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := New(Config{GuestDir: tt.image, Helper: []string{"berth"}})
+			d := New(Config{GuestDir: tt.image, Helper: []string{good}})
 			err := d.Check(t.Context(), testHost(t), defaults(map[string]any{"qemu-binary": tt.binary}))
 			if !says(err, tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestCheckMissesTheSwitch(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("the stand-in for QEMU is a shell script")
+	}
+	qemu := program(t, 0o755, "#!/bin/sh\necho 'QEMU emulator version 7.2.22 (Debian)'\n")
+	for name, helper := range map[string][]string{"not installed": nil, "not there": {filepath.Join(t.TempDir(), "berth-switch")}} {
+		d := New(Config{GuestDir: fakeImage(t), Helper: helper})
+		err := d.Check(t.Context(), testHost(t), defaults(map[string]any{"qemu-binary": qemu}))
+		if !says(err, "the virtual switch") || !says(err, "\nhint: put berth-switch beside berth, or set BERTH_SWITCH") {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }
 
@@ -270,14 +284,14 @@ func TestCommandLine(t *testing.T) {
 	for v, want := range map[version]string{{7, 2}: "thread=single", {8, 0}: "thread=single", {8, 1}: "thread=multi", {11, 0}: "thread=multi"} {
 		l.qemu = v
 		if line := strings.Join(l.args(), " "); !strings.Contains(line, want) {
-			t.Errorf("QEMU %d.%d: %s is missing in %s", v.major, v.minor, want, line)
+			t.Errorf("QEMU %d.%d: %s is missing in %s", v.Major, v.Minor, want, line)
 		}
 	}
 	s.CPUs = 0
 	for v, want := range map[version]string{{7, 2}: "-smp 1 ", {8, 1}: "-smp 2 "} {
 		l.qemu = v
 		if line := strings.Join(l.args(), " "); !strings.Contains(line, want) {
-			t.Errorf("QEMU %d.%d: %s is missing in %s", v.major, v.minor, want, line)
+			t.Errorf("QEMU %d.%d: %s is missing in %s", v.Major, v.Minor, want, line)
 		}
 	}
 	l.accel = "kvm"

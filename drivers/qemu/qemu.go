@@ -15,6 +15,7 @@ import (
 	"io"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/getberth/berth/drivers"
@@ -27,7 +28,8 @@ const Name = "qemu"
 type Config struct {
 	// GuestDir has the guest image: seed.Kernel, seed.Initrd, seed.Root and seed.Manifest.
 	GuestDir string
-	// Helper starts the virtual switch: a program and its first arguments, whose main then calls vswitch.Main with the rest.
+	// Helper starts the virtual switch: a program and its first arguments, whose main then calls server.Main (in vswitch) with the
+	// rest. Empty when the program is not installed.
 	Helper []string
 	// Store is the absolute path of the folder of all machines. Machines of one store share a network. When empty it is the
 	// folder two above a machine's.
@@ -45,6 +47,8 @@ type Driver struct {
 	conf    Config
 	host    host
 	checked checked
+	// releases has the release of each QEMU program that was looked at, by its path.
+	releases sync.Map
 }
 
 var (
@@ -82,6 +86,7 @@ type state struct {
 	Accel      string `json:"accel"`          // as asked for: auto or a name
 	// Silent is the accelerator under which the guest has shown no sign of life: auto does not choose it again.
 	Silent   string   `json:"silent,omitempty"`
+	QEMU     release  `json:"qemu,omitzero"`      // what it was last started with
 	Binary   string   `json:"binary,omitempty"`   // as asked for
 	GuestDir string   `json:"guestDir,omitempty"` // as asked for
 	Extra    []string `json:"extraArgs,omitempty"`

@@ -61,7 +61,7 @@ func (b *box) startQEMU(ctx context.Context, im *image, accel string) (*qmp.Clie
 	defer ready.Close()
 	l := launch{name: b.h.Name, state: b.s, image: im, accel: accel, data: b.file(diskFile), seed: b.file(seedFile), goarch: b.d.host.goarch}
 	if accel == "tcg" {
-		if l.qemu, err = readVersion(ctx, bin); err != nil {
+		if l.qemu, err = b.version(ctx, bin); err != nil {
 			return nil, err
 		}
 	}
@@ -80,6 +80,16 @@ func (b *box) startQEMU(ctx context.Context, im *image, accel string) (*qmp.Clie
 		return nil, err
 	}
 	return q, nil
+}
+
+// version is that of the QEMU program, which is recorded.
+func (b *box) version(ctx context.Context, bin string) (version, error) {
+	r, err := b.d.identify(ctx, bin, b.s.QEMU)
+	if err != nil || r == b.s.QEMU {
+		return r.Version, err
+	}
+	b.s.QEMU = r
+	return r.Version, save(b.h, b.s)
 }
 
 // takeLife takes the right to run the machine. Who only asks for the machine's state may be in the way for a moment.

@@ -31,32 +31,41 @@ func (d *Driver) ensureSwitch(ctx context.Context, run string) error {
 			return fmt.Errorf("replacing the virtual switch of version %d: %w", version, err)
 		}
 	}
-	if len(d.conf.Helper) == 0 {
-		return errors.New("the virtual switch does not run and no program to start it is known")
+	argv, err := d.helper()
+	if err != nil {
+		return err
 	}
-	if err := d.startSwitch(ctx, run); err != nil {
+	if err := d.startSwitch(ctx, run, argv); err != nil {
 		return fmt.Errorf("starting the virtual switch: %w (its log is %s)", err, filepath.Join(run, vswitch.LogFile))
 	}
 	return nil
 }
 
+// helper is the command that starts a switch: an absolute path and its first arguments.
+func (d *Driver) helper() ([]string, error) {
+	const hint = "\nhint: put berth-switch beside berth, or set BERTH_SWITCH to its path"
+	if len(d.conf.Helper) == 0 {
+		return nil, errors.New("the virtual switch, the program berth-switch, is not installed" + hint)
+	}
+	program, err := exec.LookPath(d.conf.Helper[0])
+	if err == nil {
+		program, err = filepath.Abs(program) // it will run in another folder
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the virtual switch: %w%s", err, hint)
+	}
+	return append([]string{program}, d.conf.Helper[1:]...), nil
+}
+
 // startSwitch starts a switch in its run folder, which may be moved with the store while it runs, and waits for it to say that it
 // is ready.
-func (d *Driver) startSwitch(ctx context.Context, run string) error {
+func (d *Driver) startSwitch(ctx context.Context, run string, argv []string) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	program, err := exec.LookPath(d.conf.Helper[0])
-	if err == nil {
-		program, err = filepath.Abs(program) // the folder is about to be another
-	}
-	if err != nil {
-		return err
-	}
-	args := append(append([]string{}, d.conf.Helper[1:]...), "-idle", d.conf.Idle.String())
-	cmd := exec.Command(program, args...)
+	cmd := exec.Command(argv[0], append(argv[1:], "-idle", d.conf.Idle.String())...)
 	cmd.Dir, cmd.Stdout = run, w
 	detach(cmd)
 	err = cmd.Start()

@@ -160,7 +160,11 @@ func (s *Service) openStores() error {
 	if err := s.openSnapshots(); err != nil {
 		return err
 	}
-	s.bolt, err = bolt.Open(filepath.Join(root, "metadata.db"), 0o600, &bolt.Options{Timeout: openTimeout, FreelistType: bolt.FreelistMapType})
+	database := filepath.Join(root, "metadata.db")
+	if err := makeDatabase(database); err != nil {
+		return err
+	}
+	s.bolt, err = bolt.Open(database, 0o600, &bolt.Options{Timeout: openTimeout, FreelistType: bolt.FreelistMapType})
 	if err != nil {
 		return fmt.Errorf("opening metadata.db (is another engine running?): %w", err)
 	}
@@ -183,6 +187,9 @@ func (s *Service) openSnapshots() error {
 		return err
 	}
 	s.snapshotter = name
+	if err := makeDatabase(filepath.Join(dirs[name], "metadata.db")); err != nil {
+		return err
+	}
 	if name == Native {
 		s.layersDisk, err = native.NewSnapshotter(dirs[Native])
 	} else {

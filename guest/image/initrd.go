@@ -13,7 +13,7 @@ import (
 // writeKernel copies the kernel as it is.
 func (b *builder) writeKernel() error { return copyFile(b.kernel.image, b.made(seed.Kernel), 0o644) }
 
-// writeInitrd packs the first init and the modules of the root disk. It is not compressed: unpacking takes an emulated
+// writeInitrd packs init and the modules of the root disk. It is not compressed: unpacking takes an emulated
 // processor longer than the firmware takes to copy it.
 func (b *builder) writeInitrd() error {
 	x, err := readModules(b.kernel.modules)
@@ -25,7 +25,7 @@ func (b *builder) writeInitrd() error {
 		cpio.CharDev("dev/console", 0o600, 5, 1),
 		cpio.Directory("modules", 0o755),
 	}
-	program, err := os.ReadFile(b.initrd)
+	program, err := os.ReadFile(b.init)
 	if err != nil {
 		return err
 	}

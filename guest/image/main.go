@@ -1,7 +1,7 @@
 // Command image makes the light VM's guest image: Debian's kernel, a small initial RAM disk, and a read-only root with the engine
 // in it. It runs on Debian and Ubuntu with apt, dpkg-deb, depmod, mkfs.erofs, busybox-static, e2fsprogs and ca-certificates.
 //
-//	go run ./guest/image -berthd bin/berthd -init bin/guest-init -initrd bin/guest-initrd -out bin/guest
+//	go run ./guest/image -berthd bin/berthd -init bin/guest-init -sshd bin/guest-sshd -out bin/guest
 package main
 
 import (
@@ -15,7 +15,7 @@ import (
 type options struct {
 	berthd string // the engine to put into the root
 	init   string // the built command guest/init
-	initrd string // the built command guest/initrd
+	sshd   string // the built command guest/sshd/cmd/sshd
 	out    string // folder of the image's files
 	cache  string // downloaded packages, kept between runs
 }
@@ -24,7 +24,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.berthd, "berthd", "bin/berthd", "the engine to put into the root")
 	flag.StringVar(&o.init, "init", "bin/guest-init", "process 1 of the guest")
-	flag.StringVar(&o.initrd, "initrd", "bin/guest-initrd", "the init of the initial RAM disk")
+	flag.StringVar(&o.sshd, "sshd", "bin/guest-sshd", "the SSH server of the guest")
 	flag.StringVar(&o.out, "out", "bin/guest", "folder for the image's files")
 	flag.StringVar(&o.cache, "cache", defaultCache(), "folder for downloaded packages")
 	flag.Parse()

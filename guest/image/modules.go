@@ -9,16 +9,37 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
 // initrdModules are needed to mount the root.
 var initrdModules = []string{"virtio_pci", "virtio_blk", "erofs"}
 
-// bootModules are loaded by the guest's init, in this order: first what the host waits for, then what the first container needs.
-var bootModules = []string{
-	"virtio_net", "virtio_console", "virtio-rng", "button", "evdev",
-	"overlay", "veth", "bridge", "nf_tables", "nft_chain_nat", "nft_ct", "nft_masq", "nft_fib_inet", "nft_reject_inet", "nf_conntrack_netlink",
+// stages are the modules that the guest's init loads, in the order of the stages: what the boot itself waits for, what the engine needs to
+// start, and what can wait until nobody waits for anything, such as the first container's. The kernel loads the last ones by itself if
+// they are needed before.
+var stages = []struct {
+	name    string
+	modules []string
+}{
+	{"boot", []string{"virtio_net", "virtio_console"}},
+	{"engine", []string{"overlay", "bridge", "nf_tables", "nft_chain_nat", "nft_ct", "nft_masq", "nft_nat", "nft_fib_inet"}},
+	{"idle", []string{"veth", "virtio-rng", "button", "evdev", "nft_reject_inet", "nf_conntrack_netlink"}},
+}
+
+// writeStages writes a list for each stage into dir. What the initial RAM disk or an earlier stage has loaded is left out.
+func (x moduleIndex) writeStages(dir string) error {
+	before := initrdModules
+	for _, s := range stages {
+		loaded := x.inOrder(before)
+		before = append(slices.Clone(before), s.modules...)
+		order := x.inOrder(before)[len(loaded):]
+		if err := os.WriteFile(filepath.Join(dir, s.name), []byte(strings.Join(order, "\n")+"\n"), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // shipped are the modules that the kernel may load by itself later (by modprobe), as path patterns below kernel/.
@@ -91,7 +112,10 @@ func (x moduleIndex) toShip() []string {
 			}
 		}
 	}
-	return x.inOrder(append(names, bootModules...))
+	for _, s := range stages {
+		names = append(names, s.modules...)
+	}
+	return x.inOrder(names)
 }
 
 // copyModule copies a module without its signature: the image is as trusted as a signed one, and checking an RSA signature for

@@ -82,12 +82,12 @@ func (b *builder) layTree(root string) error {
 	return copyFile("/etc/ssl/certs/ca-certificates.crt", filepath.Join(root, "etc/ssl/certs/ca-certificates.crt"), 0o644)
 }
 
-// addPrograms puts in the engine, init, busybox with its names, and the one tool that busybox has no equal of: mke2fs for ext4.
+// addPrograms puts in the engine, the SSH server, busybox with its names, and the one tool that busybox has no equal of: mke2fs for ext4.
 func (b *builder) addPrograms(root string) error {
 	if err := b.addEngine(filepath.Join(root, config.GuestBinary)); err != nil {
 		return err
 	}
-	if err := copyFile(b.init, filepath.Join(root, "bin/init"), 0o755); err != nil {
+	if err := copyFile(b.sshd, filepath.Join(root, "usr/lib/berth/sshd"), 0o755); err != nil {
 		return err
 	}
 	busybox, err := exec.LookPath("busybox")
@@ -181,7 +181,7 @@ func findLibrary(name string) (string, error) {
 	return "", fmt.Errorf("library %s: not found on this system", name)
 }
 
-// addModules copies the shipped modules with the indexes that modprobe needs, and the list that init loads.
+// addModules copies the shipped modules with the indexes that modprobe needs, and the lists that init loads.
 func (b *builder) addModules(root string) error {
 	x, err := readModules(b.kernel.modules)
 	if err != nil {
@@ -201,17 +201,7 @@ func (b *builder) addModules(root string) error {
 	if out, err := exec.Command("depmod", "-b", root, b.kernel.release).CombinedOutput(); err != nil {
 		return fmt.Errorf("depmod: %w: %s", err, out)
 	}
-	early := map[string]bool{}
-	for _, path := range x.inOrder(initrdModules) {
-		early[path] = true
-	}
-	var order []string
-	for _, path := range x.inOrder(bootModules) {
-		if !early[path] {
-			order = append(order, path)
-		}
-	}
-	return os.WriteFile(filepath.Join(to, "boot"), []byte(strings.Join(order, "\n")+"\n"), 0o644)
+	return x.writeStages(to)
 }
 
 func copyFile(from, to string, mode os.FileMode) error {

@@ -118,6 +118,8 @@ func peekExited() (int, error) {
 // service is a program that init keeps running.
 type service struct {
 	name string
+	// wanted, if set, returns when somebody needs the program; it is waited for before each start.
+	wanted func() error
 	// command makes the process to start; it is called before each start, since what to run may have been replaced.
 	command func() (*exec.Cmd, error)
 	log     *os.File       // closed when the service is not started again
@@ -158,6 +160,9 @@ func (c *children) keep(s service) {
 }
 
 func (c *children) runService(s service, stopping <-chan struct{}) {
+	if !s.awaitDemand(c.log, stopping) {
+		return
+	}
 	cmd, err := s.command()
 	if err == nil {
 		cmd.Stdout, cmd.Stderr = s.log, s.log
@@ -180,6 +185,24 @@ func (c *children) runService(s service, stopping <-chan struct{}) {
 			_ = cmd.Process.Kill()
 			<-done
 		}
+	}
+}
+
+// awaitDemand tells whether the program is to be started now.
+func (s service) awaitDemand(log *slog.Logger, stopping <-chan struct{}) bool {
+	if s.wanted == nil {
+		return true
+	}
+	came := make(chan error, 1)
+	go func() { came <- s.wanted() }() // ends with the machine
+	select {
+	case err := <-came:
+		if err != nil {
+			log.Error("waiting until it is needed", "service", s.name, "error", err)
+		}
+		return err == nil
+	case <-stopping:
+		return false
 	}
 }
 

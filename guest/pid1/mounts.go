@@ -27,7 +27,6 @@ func mountAll() error {
 		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755,size=20%"},
 		{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
 		{"cgroup2", cgroupRoot, "cgroup2", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "nsdelegate,memory_recursiveprot"},
-		{"bpf", "/sys/fs/bpf", "bpf", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=0700"},
 	} {
 		if err := os.MkdirAll(m.target, 0o755); err != nil && !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EPERM) {
 			return err
@@ -50,6 +49,14 @@ func mountAll() error {
 		return err
 	}
 	return delegateControllers()
+}
+
+// mountBPF is apart, since the kernel looks for a module as it does so, by a program that it starts.
+func mountBPF() error {
+	if err := unix.Mount("bpf", "/sys/fs/bpf", "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
+		return fmt.Errorf("mounting bpf on /sys/fs/bpf: %w", err)
+	}
+	return nil
 }
 
 // delegateControllers turns on every controller for the root's children, where containers and the engine have groups.

@@ -39,12 +39,17 @@ func (i *initd) listenReady(ctx context.Context, service string) (env string, er
 				return
 			}
 			if strings.Contains("\n"+string(b[:n])+"\n", "\nREADY=1\n") {
-				i.log.Info("ready", "service", service)
-				i.control.send(seed.Event{Event: service})
+				i.report(service)
 			}
 		}
 	}()
 	return "NOTIFY_SOCKET=" + path, nil
+}
+
+// report tells the host and the console that a service can be used.
+func (i *initd) report(service string) {
+	i.log.Info("ready", "service", service)
+	i.control.send(seed.Event{Event: service})
 }
 
 // NotifyReady says to whoever started this process that it is ready; it does nothing where nobody asked.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -25,13 +26,11 @@ func Main(ctx context.Context) error {
 	}
 	i := &initd{log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime}))}
 	i.children.log = i.log
-	devices, err := watchDevices()
-	if err != nil {
-		return err
+	power, err := i.start(ctx)
+	if err == nil {
+		err = i.boot(ctx)
 	}
-	i.devices = devices
-	power := watchPower(ctx, i.log, devices)
-	if err := i.boot(ctx); err != nil {
+	if err != nil {
 		// What cannot boot stays up for a moment of inspection only if somebody may reach it; the host reads why.
 		i.log.Error("boot failed", "error", err)
 		i.control.send(seed.Event{Event: "failed", Error: err.Error()})
@@ -39,6 +38,17 @@ func Main(ctx context.Context) error {
 	}
 	i.end(<-power)
 	return nil
+}
+
+// start leaves the initial RAM disk and listens to devices, which announce themselves from then on, and for the end.
+func (i *initd) start(ctx context.Context) (power <-chan int, err error) {
+	if err := enterRoot(); err != nil {
+		return nil, err
+	}
+	if i.devices, err = watchDevices(); err != nil {
+		return nil, err
+	}
+	return watchPower(ctx, i.log, i.devices), nil
 }
 
 // withoutTime drops the time: the console has the kernel's, and at first boot the clock is not set yet.
@@ -64,18 +74,14 @@ func (i *initd) boot(ctx context.Context) error {
 		return err
 	}
 	go i.children.reap()
-	modules, err := bootModules()
-	if err != nil {
-		return err
-	}
-	early, late := splitModules(modules)
-	loadModules(i.log, early)
+	loadModules(i.log, "boot")
 	lateLoaded := make(chan struct{})
 	go func() {
 		defer close(lateLoaded)
-		loadModules(i.log, late)
+		loadModules(i.log, "engine")
 	}()
 	go i.control.open(ctx, i.log, i.devices)
+	var err error
 	if i.seed, err = readSeed(); err != nil {
 		return err
 	}
@@ -92,7 +98,23 @@ func (i *initd) boot(ctx context.Context) error {
 	if err := waitPort(ctx, i.devices, seed.PortsPort); err != nil {
 		i.log.Warn("published ports are not reported to the host", "error", err)
 	}
-	return i.startEngine(ctx)
+	if err := i.startEngine(ctx); err != nil {
+		return err
+	}
+	go i.whenIdle()
+	return nil
+}
+
+// whenIdle does what nobody waits for, at a priority that leaves the processor to everybody else.
+func (i *initd) whenIdle() {
+	runtime.LockOSThread() // the priority is the thread's, which ends here
+	if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), 19); err != nil {
+		i.log.Warn("lowering a priority", "error", err)
+	}
+	loadModules(i.log, "idle")
+	if err := mountBPF(); err != nil {
+		i.log.Warn("programs in containers may miss it", "error", err)
+	}
 }
 
 // sideBySide prepares the disk and the network at once: each waits for something else.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"log/slog"
+	"net"
 	"os/exec"
 	"strings"
 	"testing"
@@ -119,4 +120,39 @@ func TestReapCollectsOrphans(t *testing.T) {
 		t.Error("the orphan is still there")
 	}
 	_ = cmd.Process.Release()
+}
+
+func TestCalledLeavesTheConnection(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	wait, came := called(socket), make(chan error, 1)
+	go func() { came <- wait() }()
+	select {
+	case err := <-came:
+		t.Fatalf("nobody called: %v", err)
+	default:
+	}
+	for range 2 { // as long as nobody has accepted it, it is there
+		c, err := net.Dial("tcp4", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := <-came; err != nil {
+			t.Fatal(err)
+		}
+		go func() { came <- wait() }()
+	}
+	if c, err := l.Accept(); err != nil {
+		t.Error(err)
+	} else {
+		c.Close()
+	}
 }

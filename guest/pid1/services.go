@@ -3,15 +3,12 @@
 package pid1
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,36 +23,18 @@ const engineLog = "/var/log/berthd.log"
 // logMax is the size at which a log is put aside at the next boot, in bytes.
 const logMax = 8 << 20
 
-func (i *initd) startSSH(ctx context.Context) error {
-	content, err := json.Marshal(sshArgs{HostKey: i.seed.HostKey, AuthorizedKeys: i.seed.AuthorizedKeys, Device: nic})
-	if err != nil {
-		return err
-	}
-	return i.keepReporting(ctx, "ssh", "/var/log/sshd.log", unix.SIGTERM, func() (*exec.Cmd, error) {
-		// The keys go through a pipe: they are not for argv, the environment or a file.
-		cmd := exec.Command("/proc/self/exe", SSHCommand)
-		cmd.Stdin = bytes.NewReader(content)
-		return cmd, nil
-	})
-}
-
 func (i *initd) startEngine(ctx context.Context) error {
+	notify, err := i.listenReady(ctx, "engine")
+	if err != nil {
+		return err
+	}
+	log, err := openLog(engineLog)
+	if err != nil {
+		return err
+	}
 	// At SIGPWR the engine stops its containers before it ends.
-	return i.keepReporting(ctx, "engine", engineLog, unix.SIGPWR, engineCommand)
-}
-
-// keepReporting keeps a service running whose readiness becomes an event of the same name.
-func (i *initd) keepReporting(ctx context.Context, name, logPath string, end syscall.Signal, command func() (*exec.Cmd, error)) error {
-	notify, err := i.listenReady(ctx, name)
-	if err != nil {
-		return err
-	}
-	log, err := openLog(logPath)
-	if err != nil {
-		return err
-	}
-	i.children.keep(service{name: name, log: log, end: end, command: func() (*exec.Cmd, error) {
-		cmd, err := command()
+	i.children.keep(service{name: "engine", log: log, end: unix.SIGPWR, command: func() (*exec.Cmd, error) {
+		cmd, err := engineCommand()
 		if err == nil {
 			cmd.Env = append(os.Environ(), notify)
 		}

@@ -3,45 +3,54 @@
 package pid1
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
+	"os"
+	"os/exec"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/getberth/berth/guest/seed"
 )
 
-// SSHCommand is the argument with which init runs itself as the SSH server, in a process of its own.
-const SSHCommand = "guest-ssh"
-
-// sshArgs is what the SSH server reads from its standard input.
-type sshArgs struct {
-	HostKey        string
-	AuthorizedKeys []string
-	Device         string // the only interface on which connections are taken, so that containers cannot reach the server
-}
+// sshProgram is command guest/sshd/cmd/sshd in the root.
+const sshProgram = "/usr/lib/berth/sshd"
 
 // sshPort is where the guest's SSH server listens.
 const sshPort = "22"
 
-// ServeSSH runs the SSH server with the keys that come on r, and reports that it is ready.
-func ServeSSH(ctx context.Context, r io.Reader, serve func(ctx context.Context, l net.Listener, hostKey []byte, authorized []string) error) error {
-	var a sshArgs
-	if err := json.NewDecoder(io.LimitReader(r, 1<<20)).Decode(&a); err != nil {
-		return fmt.Errorf("reading the SSH server's keys: %w", err)
-	}
-	lc := net.ListenConfig{Control: boundTo(a.Device)}
+// startSSH listens, and has the SSH server started when somebody comes: a machine whose user speaks to its engine only does without.
+func (i *initd) startSSH(ctx context.Context) error {
+	lc := net.ListenConfig{Control: boundTo(nic)}
 	l, err := lc.Listen(ctx, "tcp4", net.JoinHostPort("0.0.0.0", sshPort))
 	if err != nil {
 		return err
 	}
-	defer l.Close()
-	NotifyReady(slog.Default())
-	return serve(ctx, l, []byte(a.HostKey), a.AuthorizedKeys)
+	socket, err := l.(*net.TCPListener).File()
+	l.Close()
+	if err != nil {
+		return err
+	}
+	keys, err := json.Marshal(seed.Seed{HostKey: i.seed.HostKey, AuthorizedKeys: i.seed.AuthorizedKeys})
+	if err != nil {
+		return err
+	}
+	log, err := openLog("/var/log/sshd.log")
+	if err != nil {
+		return err
+	}
+	i.children.keep(service{name: "ssh", log: log, end: unix.SIGTERM, wanted: called(socket), command: func() (*exec.Cmd, error) {
+		cmd := exec.Command(sshProgram)
+		cmd.Stdin, cmd.ExtraFiles = bytes.NewReader(keys), []*os.File{socket}
+		return cmd, nil
+	}})
+	i.report("ssh")
+	return nil
 }
 
 // boundTo ties a listener to one interface: a packet from a container comes in by a bridge and finds nobody listening.
@@ -49,5 +58,25 @@ func boundTo(device string) func(network, address string, c syscall.RawConn) err
 	return func(_, _ string, c syscall.RawConn) error {
 		var err error
 		return errors.Join(c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), device) }), err)
+	}
+}
+
+// called returns a function that waits for a connection to a listening socket, leaving it to be accepted by another process.
+func called(socket *os.File) func() error {
+	return func() error {
+		c, err := socket.SyscallConn()
+		if err != nil {
+			return err
+		}
+		var failed error
+		err = c.Read(func(fd uintptr) bool {
+			ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			if err != nil && !errors.Is(err, unix.EINTR) {
+				failed = fmt.Errorf("waiting for a connection: %w", err)
+				return true
+			}
+			return ready > 0
+		})
+		return errors.Join(err, failed)
 	}
 }

@@ -54,7 +54,7 @@ func binaries(t *testing.T) string {
 	if os.Getenv("CI") != "" {
 		skip = t.Fatalf
 	}
-	for _, f := range []string{"berth", "berthd", "guest/manifest.json"} {
+	for _, f := range []string{"berth", "berth-switch", "berthd", "guest/manifest.json"} {
 		if _, err := os.Stat(filepath.Join(bin, f)); err != nil {
 			skip("bin/%s is missing: run `make guest` first", f)
 		}

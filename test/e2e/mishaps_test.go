@@ -194,7 +194,7 @@ func (w *world) killSwitch(t *testing.T) {
 		}
 		line, _ := os.ReadFile(filepath.Join(filepath.Dir(f), "cmdline"))
 		var pid int
-		if _, err := fmt.Sscanf(f, "/proc/%d/cwd", &pid); err == nil && strings.Contains(string(line), "__vswitch") {
+		if _, err := fmt.Sscanf(f, "/proc/%d/cwd", &pid); err == nil && strings.Contains(string(line), "berth-switch") {
 			if err := unix.Kill(pid, syscall.SIGKILL); err != nil {
 				t.Error(err)
 			}

@@ -1,20 +1,22 @@
-// Package vswitch is the process that joins the light VMs of one store: their network (package vnet), their addresses and
-// published ports on the host, their clocks and consoles. There is one per store, started when it is needed and ended by itself
-// when no machine is left. It is controlled over HTTP on a unix socket that only its user can open; nothing of that is on the
-// machines' network. QEMU listens and the switch dials, so that a new switch finds the machines of one that died.
+// Package vswitch is the way to the virtual switch, the process that joins the light VMs of one store: their network, their
+// addresses and published ports on the host, their clocks and consoles. There is one per store, started when it is needed and ended
+// by itself when no machine is left. It is controlled over HTTP on a unix socket that only its user can open; nothing of that is on
+// the machines' network. QEMU listens and the switch dials, so that a new switch finds the machines of one that died.
+//
+// The switch itself is package server, in a program of its own: the network stack would cost every command of berth its time to start.
 package vswitch
 
 import (
-	"fmt"
 	"net/netip"
 	"path/filepath"
 	"strconv"
-
-	"github.com/getberth/berth/drivers/qemu/lan"
 )
 
 // Version of the control API.
 const Version = 1
+
+// Ready is the line that a switch writes to its standard output once it answers; anything else is an error.
+const Ready = "ready"
 
 // Socket is the name of the control socket in a run folder.
 const Socket = "switch.sock"
@@ -23,21 +25,19 @@ const Socket = "switch.sock"
 const LogFile = "switch.log"
 
 // NetSocket is QEMU's end of a machine's network card.
-func NetSocket(dir string, index int) string { return machineFile(dir, index, "net") }
+func NetSocket(dir string, index int) string { return MachineFile(dir, index, "net") }
 
 // ControlSocket is QEMU's end of seed.ControlPort.
-func ControlSocket(dir string, index int) string { return machineFile(dir, index, "ctl") }
+func ControlSocket(dir string, index int) string { return MachineFile(dir, index, "ctl") }
 
 // PortsSocket is QEMU's end of seed.PortsPort.
-func PortsSocket(dir string, index int) string { return machineFile(dir, index, "prt") }
+func PortsSocket(dir string, index int) string { return MachineFile(dir, index, "prt") }
 
 // ConsoleSocket is QEMU's end of the serial console.
-func ConsoleSocket(dir string, index int) string { return machineFile(dir, index, "con") }
+func ConsoleSocket(dir string, index int) string { return MachineFile(dir, index, "con") }
 
-func recordFile(dir string, index int) string { return machineFile(dir, index, "json") }
-func portsFile(dir string, index int) string  { return machineFile(dir, index, "ports") }
-
-func machineFile(dir string, index int, suffix string) string {
+// MachineFile is a file of one machine in a run folder.
+func MachineFile(dir string, index int, suffix string) string {
 	return filepath.Join(dir, strconv.Itoa(index)+"."+suffix)
 }
 
@@ -51,22 +51,6 @@ type Machine struct {
 	Console    string     `json:"console"`    // file that takes the console's output; absolute, or relative to the run folder
 	// Fresh machines have not run yet: what was known of the index before is of another boot.
 	Fresh bool `json:"fresh,omitempty"`
-}
-
-func (m Machine) validate() error {
-	switch {
-	case m.Name == "":
-		return fmt.Errorf("a machine needs a name")
-	case !lan.Valid(m.Index):
-		return fmt.Errorf("machine %q: its address number %d is not within %d to %d", m.Name, m.Index, lan.First, lan.Last)
-	case !m.HostIP.Is4() || !m.HostIP.IsLoopback():
-		return fmt.Errorf("machine %q: %s is not an IPv4 loopback address", m.Name, m.HostIP)
-	case m.SSHPort == 0 || m.EnginePort == 0:
-		return fmt.Errorf("machine %q: it needs ports for SSH and the engine", m.Name)
-	case m.Console == "":
-		return fmt.Errorf("machine %q: it needs a file for its console", m.Name)
-	}
-	return nil
 }
 
 // Status is what the switch knows about a machine that is attached.
@@ -94,3 +78,9 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Message }
+
+// Pong is the answer to a ping.
+type Pong struct {
+	Version int `json:"version"`
+	PID     int `json:"pid"`
+}

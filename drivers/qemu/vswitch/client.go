@@ -26,7 +26,7 @@ func NewClient(dir string) *Client {
 
 // Ping asks for the version of the switch's API.
 func (c *Client) Ping(ctx context.Context) (version int, err error) {
-	var p pong
+	var p Pong
 	err = c.call(ctx, "GET", "/ping", nil, &p)
 	return p.Version, err
 }

@@ -1,4 +1,6 @@
-package vswitch
+// Package server is the virtual switch that package vswitch speaks to: the machines' network (package vnet), their ports on the host,
+// their clocks and consoles, for one store.
+package server
 
 import (
 	"context"
@@ -16,10 +18,8 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/getberth/berth/drivers/qemu/vnet"
+	"github.com/getberth/berth/drivers/qemu/vswitch"
 )
-
-// Ready is the line that a switch writes to its standard output once it answers; anything else is an error.
-const Ready = "ready"
 
 // takeover is how long a new switch waits for one that is ending.
 const takeover = 10 * time.Second
@@ -49,11 +49,11 @@ func run(ctx context.Context, dir string, idle time.Duration, ready func(string)
 		return err
 	}
 	if lock == nil { // another has just been started
-		ready(Ready)
+		ready(vswitch.Ready)
 		return nil
 	}
 	defer lock.Unlock()
-	logFile := &boundedFile{path: filepath.Join(dir, LogFile), limit: logLimit}
+	logFile := &boundedFile{path: filepath.Join(dir, vswitch.LogFile), limit: logLimit}
 	defer logFile.Close()
 	log := slog.New(slog.NewTextHandler(logFile, nil))
 	err = serve(ctx, dir, idle, log, ready)
@@ -78,7 +78,7 @@ func alone(ctx context.Context, dir string) (*flock.Flock, error) {
 		if ok {
 			return lock, nil
 		}
-		if _, err := NewClient(dir).Ping(ctx); err == nil {
+		if _, err := vswitch.NewClient(dir).Ping(ctx); err == nil {
 			return nil, nil
 		}
 		select {
@@ -97,7 +97,7 @@ func serve(ctx context.Context, dir string, idle time.Duration, log *slog.Logger
 		return err
 	}
 	defer n.Close()
-	l, err := listen(filepath.Join(dir, Socket))
+	l, err := listen(filepath.Join(dir, vswitch.Socket))
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func serve(ctx context.Context, dir string, idle time.Duration, log *slog.Logger
 	srv := &http.Server{Handler: h.routes(), ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { srv.Close() })
 	go h.tick(ctx)
-	ready(Ready)
+	ready(vswitch.Ready)
 	err = srv.Serve(l)
 	h.close()
 	if errors.Is(err, http.ErrServerClosed) {

@@ -1,4 +1,4 @@
-package vswitch
+package server
 
 import (
 	"cmp"
@@ -17,6 +17,7 @@ import (
 
 	"github.com/getberth/berth/drivers/qemu/lan"
 	"github.com/getberth/berth/drivers/qemu/vnet"
+	"github.com/getberth/berth/drivers/qemu/vswitch"
 )
 
 // retryEvery is how often ports that another program had are tried again, and the clocks of guests are set.
@@ -37,6 +38,10 @@ type hub struct {
 	timer    *time.Timer
 	closing  bool
 }
+
+// What is known of a machine is in the run folder, for a switch that takes over.
+func recordFile(dir string, index int) string { return vswitch.MachineFile(dir, index, "json") }
+func portsFile(dir string, index int) string  { return vswitch.MachineFile(dir, index, "ports") }
 
 func newHub(dir string, log *slog.Logger, n *vnet.Network, idle time.Duration, over func()) *hub {
 	h := &hub{dir: dir, log: log, net: n, idle: idle, over: over, machines: map[int]*machine{}}
@@ -72,16 +77,16 @@ func (h *hub) ping() (any, error) {
 	if h.closing {
 		return nil, errEnding
 	}
-	return pong{Version, os.Getpid()}, nil
+	return vswitch.Pong{Version: vswitch.Version, PID: os.Getpid()}, nil
 }
 
-var errEnding = &Error{http.StatusServiceUnavailable, "the virtual switch is ending"}
+var errEnding = refusal(http.StatusServiceUnavailable, "the virtual switch is ending")
 
 // restore attaches again the machines that an earlier switch has written down, as far as they still run.
 func (h *hub) restore(ctx context.Context) {
 	paths, _ := filepath.Glob(filepath.Join(h.dir, "*.json"))
 	for _, p := range paths {
-		var m Machine
+		var m vswitch.Machine
 		b, err := os.ReadFile(p)
 		if err == nil {
 			err = json.Unmarshal(b, &m)
@@ -102,9 +107,9 @@ func (h *hub) restore(ctx context.Context) {
 
 // attach connects to a machine's QEMU, which must be listening, and opens its ports on the host. Attaching again what is attached
 // does nothing.
-func (h *hub) attach(ctx context.Context, m Machine) error {
-	if err := m.validate(); err != nil {
-		return &Error{http.StatusBadRequest, err.Error()}
+func (h *hub) attach(ctx context.Context, m vswitch.Machine) error {
+	if err := validate(m); err != nil {
+		return refusal(http.StatusBadRequest, "%v", err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -132,9 +137,9 @@ func (h *hub) attach(ctx context.Context, m Machine) error {
 }
 
 // replace makes room for a machine of the same name that was started anew before the end of its QEMU was noticed.
-func (h *hub) replace(old *machine, m Machine) error {
+func (h *hub) replace(old *machine, m vswitch.Machine) error {
 	if old.Name != m.Name {
-		return &Error{http.StatusConflict, fmt.Sprintf("its address %s is in use by machine %q", lan.IP(m.Index), old.Name)}
+		return refusal(http.StatusConflict, "its address %s is in use by machine %q", lan.IP(m.Index), old.Name)
 	}
 	old.stop()
 	h.mu.Unlock()
@@ -144,7 +149,7 @@ func (h *hub) replace(old *machine, m Machine) error {
 }
 
 // open makes a machine's connections and listeners, or none.
-func (h *hub) open(ctx context.Context, m Machine) (_ *machine, err error) {
+func (h *hub) open(ctx context.Context, m vswitch.Machine) (_ *machine, err error) {
 	x := newMachine(h, m)
 	defer func() {
 		if err != nil {
@@ -152,10 +157,10 @@ func (h *hub) open(ctx context.Context, m Machine) (_ *machine, err error) {
 		}
 	}()
 	if err := x.listen(); err != nil {
-		return nil, &Error{http.StatusConflict, err.Error()}
+		return nil, refusal(http.StatusConflict, "%v", err)
 	}
 	if err := x.dial(ctx); err != nil {
-		return nil, &Error{http.StatusBadGateway, fmt.Sprintf("connecting to its QEMU: %v", err)}
+		return nil, refusal(http.StatusBadGateway, "connecting to its QEMU: %v", err)
 	}
 	b, err := json.Marshal(m)
 	if err != nil {

@@ -1,4 +1,4 @@
-package vswitch
+package server
 
 import (
 	"bufio"
@@ -20,12 +20,13 @@ import (
 	"time"
 
 	"github.com/getberth/berth/drivers/qemu/internal/fakevm"
+	"github.com/getberth/berth/drivers/qemu/vswitch"
 	"github.com/getberth/berth/engine/config"
 	"github.com/getberth/berth/guest/seed"
 )
 
 // start runs a switch in dir until stop is called or the test ends.
-func start(t *testing.T, dir string, idle time.Duration) (c *Client, stop func(), ended <-chan struct{}) {
+func start(t *testing.T, dir string, idle time.Duration) (c *vswitch.Client, stop func(), ended <-chan struct{}) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan string, 1), make(chan struct{})
@@ -39,13 +40,13 @@ func start(t *testing.T, dir string, idle time.Duration) (c *Client, stop func()
 	t.Cleanup(stop)
 	select {
 	case s := <-ready:
-		if s != Ready {
+		if s != vswitch.Ready {
 			t.Fatalf("the switch says %q", s)
 		}
 	case <-done:
 		t.Fatal("the switch has ended")
 	}
-	return NewClient(dir), stop, done
+	return vswitch.NewClient(dir), stop, done
 }
 
 // shortDir is a folder whose path leaves room for a socket's name.
@@ -62,23 +63,23 @@ func shortDir(t *testing.T) string {
 // vm is a machine at the switch, without QEMU.
 type vm struct {
 	*fakevm.QEMU
-	Machine
+	vswitch.Machine
 	guest *fakevm.Guest
 }
 
 func newVM(t *testing.T, dir string, index int, name string) *vm {
 	t.Helper()
-	v := &vm{QEMU: fakevm.Listen(t, NetSocket(dir, index), ControlSocket(dir, index), PortsSocket(dir, index), ConsoleSocket(dir, index))}
+	v := &vm{QEMU: fakevm.Listen(t, vswitch.NetSocket(dir, index), vswitch.ControlSocket(dir, index), vswitch.PortsSocket(dir, index), vswitch.ConsoleSocket(dir, index))}
 	ip := netip.AddrFrom4([4]byte{127, 211, 7, byte(index)})
 	if runtime.GOOS != "linux" {
 		ip = localhost
 	}
-	v.Machine = Machine{Name: name, Index: index, HostIP: ip, SSHPort: unused(t), EnginePort: unused(t), Console: filepath.Join(t.TempDir(), "console.log"), Fresh: true}
+	v.Machine = vswitch.Machine{Name: name, Index: index, HostIP: ip, SSHPort: unused(t), EnginePort: unused(t), Console: filepath.Join(t.TempDir(), "console.log"), Fresh: true}
 	return v
 }
 
 // attach plugs the machine in and waits for all its connections.
-func (v *vm) attach(t *testing.T, c *Client) {
+func (v *vm) attach(t *testing.T, c *vswitch.Client) {
 	t.Helper()
 	accepted := make(chan error, 1)
 	go func() { accepted <- v.Accept() }()
@@ -115,7 +116,7 @@ func (v *vm) publish(t *testing.T, ports ...config.Port) {
 }
 
 // until polls the switch's view of a machine.
-func until(t *testing.T, c *Client, index int, what string, ok func(Status) bool) Status {
+func until(t *testing.T, c *vswitch.Client, index int, what string, ok func(vswitch.Status) bool) vswitch.Status {
 	t.Helper()
 	for {
 		s, err := c.Get(t.Context(), index)
@@ -130,7 +131,7 @@ func until(t *testing.T, c *Client, index int, what string, ok func(Status) bool
 	}
 }
 
-func opened(s Status, port uint16) (n int) {
+func opened(s vswitch.Status, port uint16) (n int) {
 	for _, f := range s.Forwards {
 		if f.Guest == port && f.Error == "" {
 			n++
@@ -203,13 +204,13 @@ func TestMachine(t *testing.T) {
 		v.guest.ListenTCP(t, tcp, func(c net.Conn) { io.WriteString(c, "published"); c.Close() })
 		v.guest.EchoUDP(t, udp)
 		v.publish(t, config.Port{Proto: "tcp", IP: "0.0.0.0", Port: tcp}, config.Port{Proto: "tcp", IP: "::", Port: tcp}, config.Port{Proto: "udp", IP: "127.0.0.1", Port: udp})
-		until(t, c, 2, "opened", func(s Status) bool { return opened(s, tcp)+opened(s, udp) == 2*v.places() })
+		until(t, c, 2, "opened", func(s vswitch.Status) bool { return opened(s, tcp)+opened(s, udp) == 2*v.places() })
 		for _, ip := range []netip.Addr{v.HostIP, localhost} {
 			says(t, netip.AddrPortFrom(ip, tcp).String(), "published")
 			echoesUDP(t, netip.AddrPortFrom(ip, udp).String())
 		}
 		v.publish(t)
-		until(t, c, 2, "closed", func(s Status) bool { return opened(s, tcp)+opened(s, udp) == 0 })
+		until(t, c, 2, "closed", func(s vswitch.Status) bool { return opened(s, tcp)+opened(s, udp) == 0 })
 		if _, err := net.Dial("tcp", netip.AddrPortFrom(v.HostIP, tcp).String()); err == nil {
 			t.Error("a port that is no longer published answers")
 		}
@@ -241,7 +242,7 @@ func TestMachine(t *testing.T) {
 	t.Run("the end of QEMU is the end of its ports, and of an idle switch", func(t *testing.T) {
 		gone := make(chan error, 1)
 		fmt.Fprintln(v.Control, `{"event":"poweroff"}`)
-		until(t, c, 2, "down", func(s Status) bool { return !s.SSH })
+		until(t, c, 2, "down", func(s vswitch.Status) bool { return !s.SSH })
 		go func() { gone <- c.Wait(t.Context(), 2) }()
 		v.Close()
 		if err := <-gone; err == nil {
@@ -259,7 +260,7 @@ func TestMachine(t *testing.T) {
 
 func wantStatus(t *testing.T, err error, want int) {
 	t.Helper()
-	var e *Error
+	var e *vswitch.Error
 	if !errors.As(err, &e) || e.Status != want {
 		t.Errorf("got error %v, want status %d", err, want)
 	}
@@ -272,7 +273,7 @@ func TestNextSwitchTakesOver(t *testing.T) {
 	v.attach(t, c)
 	port := unused(t)
 	v.publish(t, config.Port{Proto: "tcp", IP: "", Port: port})
-	until(t, c, 3, "opened", func(s Status) bool { return opened(s, port) == v.places() })
+	until(t, c, 3, "opened", func(s vswitch.Status) bool { return opened(s, port) == v.places() })
 	stop()
 
 	accepted := make(chan error, 1)
@@ -311,7 +312,7 @@ func TestOccupiedPortIsReportedAndTriedAgain(t *testing.T) {
 	defer l.Close()
 	port := uint16(l.Addr().(*net.TCPAddr).Port)
 	v.publish(t, config.Port{Proto: "tcp", IP: "0.0.0.0", Port: port})
-	s := until(t, c, 4, "tried", func(s Status) bool { return len(s.Forwards) == 2+v.places() })
+	s := until(t, c, 4, "tried", func(s vswitch.Status) bool { return len(s.Forwards) == 2+v.places() })
 	for _, f := range s.Forwards {
 		if taken := f.Host == l.Addr().String(); taken != (f.Error != "") {
 			t.Errorf("forward %+v", f)
@@ -319,7 +320,7 @@ func TestOccupiedPortIsReportedAndTriedAgain(t *testing.T) {
 	}
 	l.Close()
 	v.publish(t, config.Port{Proto: "tcp", IP: "0.0.0.0", Port: port})
-	until(t, c, 4, "opened", func(s Status) bool { return opened(s, port) == v.places() })
+	until(t, c, 4, "opened", func(s vswitch.Status) bool { return opened(s, port) == v.places() })
 }
 
 func TestGuestsNonsenseHarmsNobody(t *testing.T) {
@@ -337,12 +338,12 @@ func TestGuestsNonsenseHarmsNobody(t *testing.T) {
 	}
 	port := unused(t)
 	v.publish(t, config.Port{Proto: "tcp", IP: "0.0.0.0", Port: port})
-	s := until(t, c, 2, "opened", func(s Status) bool { return opened(s, port) > 0 })
+	s := until(t, c, 2, "opened", func(s vswitch.Status) bool { return opened(s, port) > 0 })
 	if len(s.Forwards) != 2+v.places() {
 		t.Errorf("forwards: %+v", s.Forwards)
 	}
 	fmt.Fprintln(v.Control, `{"event":"failed","error":"no disk"}`)
-	until(t, c, 2, "failed", func(s Status) bool { return s.Failed == "no disk" })
+	until(t, c, 2, "failed", func(s vswitch.Status) bool { return s.Failed == "no disk" })
 	wantStatus(t, c.Wait(t.Context(), 2), http.StatusFailedDependency)
 }
 
@@ -379,17 +380,17 @@ func TestConsoleIsKeptWithinBounds(t *testing.T) {
 func TestControlRefusesNonsense(t *testing.T) {
 	dir := shortDir(t)
 	c, _, _ := start(t, dir, time.Minute)
-	good := Machine{Name: "a", Index: 2, HostIP: localhost, SSHPort: unused(t), EnginePort: unused(t), Console: filepath.Join(dir, "c")}
+	good := vswitch.Machine{Name: "a", Index: 2, HostIP: localhost, SSHPort: unused(t), EnginePort: unused(t), Console: filepath.Join(dir, "c")}
 	for name, tt := range map[string]struct {
-		change func(*Machine)
+		change func(*vswitch.Machine)
 		status int
 	}{
-		"no name":                    {func(m *Machine) { m.Name = "" }, 400},
-		"the gateway's index":        {func(m *Machine) { m.Index = 1 }, 400},
-		"an address open to the LAN": {func(m *Machine) { m.HostIP = netip.MustParseAddr("0.0.0.0") }, 400},
-		"no port":                    {func(m *Machine) { m.SSHPort = 0 }, 400},
-		"no console":                 {func(m *Machine) { m.Console = "" }, 400},
-		"no QEMU":                    {func(*Machine) {}, 502},
+		"no name":                    {func(m *vswitch.Machine) { m.Name = "" }, 400},
+		"the gateway's index":        {func(m *vswitch.Machine) { m.Index = 1 }, 400},
+		"an address open to the LAN": {func(m *vswitch.Machine) { m.HostIP = netip.MustParseAddr("0.0.0.0") }, 400},
+		"no port":                    {func(m *vswitch.Machine) { m.SSHPort = 0 }, 400},
+		"no console":                 {func(m *vswitch.Machine) { m.Console = "" }, 400},
+		"no QEMU":                    {func(*vswitch.Machine) {}, 502},
 	} {
 		m := good
 		tt.change(&m)
@@ -400,7 +401,7 @@ func TestControlRefusesNonsense(t *testing.T) {
 	if err := c.Detach(t.Context(), 77); err != nil {
 		t.Errorf("detaching what is not attached: %v", err)
 	}
-	fi, err := os.Stat(filepath.Join(dir, Socket))
+	fi, err := os.Stat(filepath.Join(dir, vswitch.Socket))
 	if err != nil || runtime.GOOS != "windows" && fi.Mode().Perm() != 0o600 {
 		t.Errorf("the control socket: %v, %v", fi.Mode(), err)
 	}
@@ -410,17 +411,17 @@ func TestOneSwitchPerFolder(t *testing.T) {
 	dir := shortDir(t)
 	c, _, _ := start(t, dir, time.Minute)
 	var said string
-	if err := run(t.Context(), dir, time.Minute, func(s string) { said = s }); err != nil || said != Ready {
+	if err := run(t.Context(), dir, time.Minute, func(s string) { said = s }); err != nil || said != vswitch.Ready {
 		t.Errorf("a second switch says %q, %v", said, err)
 	}
-	if v, err := c.Ping(t.Context()); err != nil || v != Version {
+	if v, err := c.Ping(t.Context()); err != nil || v != vswitch.Version {
 		t.Errorf("the first answers %d, %v", v, err)
 	}
 }
 
 func FuzzPortSet(f *testing.F) {
 	f.Add([]byte(`{"ports":[{"proto":"tcp","ip":"0.0.0.0","port":80},{"proto":"udp","ip":"::1","port":53}]}`))
-	fw := newForwards(context.Background(), &hub{log: slog.New(slog.DiscardHandler)}, Machine{Name: "x", Index: 2, HostIP: localhost})
+	fw := newForwards(context.Background(), &hub{log: slog.New(slog.DiscardHandler)}, vswitch.Machine{Name: "x", Index: 2, HostIP: localhost})
 	f.Fuzz(func(t *testing.T, line []byte) {
 		var set config.PortSet
 		if json.Unmarshal(line, &set) != nil {

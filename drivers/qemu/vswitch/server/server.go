@@ -1,4 +1,4 @@
-package vswitch
+package server
 
 import (
 	"encoding/json"
@@ -7,14 +7,9 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/getberth/berth/drivers/qemu/vswitch"
 	"github.com/getberth/berth/guest/seed"
 )
-
-// pong is the answer to a ping.
-type pong struct {
-	Version int `json:"version"`
-	PID     int `json:"pid"`
-}
 
 // routes is the control API.
 func (h *hub) routes() http.Handler {
@@ -54,10 +49,15 @@ func (h *hub) serveQuit(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
+// refusal is an error with a status of HTTP.
+func refusal(status int, format string, args ...any) *vswitch.Error {
+	return &vswitch.Error{Status: status, Message: fmt.Sprintf(format, args...)}
+}
+
 func answer(w http.ResponseWriter, v any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
-		e := &Error{http.StatusInternalServerError, err.Error()}
+		e := refusal(http.StatusInternalServerError, "%v", err)
 		errors.As(err, &e)
 		w.WriteHeader(e.Status)
 		v = e
@@ -73,7 +73,7 @@ func (h *hub) one(f func(*machine, *http.Request) (any, error)) func(*http.Reque
 	return func(r *http.Request) (any, error) {
 		x := h.get(index(r))
 		if x == nil {
-			return nil, &Error{http.StatusNotFound, fmt.Sprintf("no machine with the address number %s is attached", r.PathValue("index"))}
+			return nil, refusal(http.StatusNotFound, "no machine with the address number %s is attached", r.PathValue("index"))
 		}
 		return f(x, r)
 	}
@@ -88,7 +88,7 @@ func index(r *http.Request) int {
 }
 
 func (h *hub) serveList(*http.Request) (any, error) {
-	l := []Status{}
+	l := []vswitch.Status{}
 	for _, m := range h.list() {
 		s, _ := m.look()
 		l = append(l, s)
@@ -97,9 +97,9 @@ func (h *hub) serveList(*http.Request) (any, error) {
 }
 
 func (h *hub) serveAttach(r *http.Request) (any, error) {
-	var m Machine
+	var m vswitch.Machine
 	if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
-		return nil, &Error{http.StatusBadRequest, "reading the machine: " + err.Error()}
+		return nil, refusal(http.StatusBadRequest, "reading the machine: %v", err)
 	}
 	return nil, h.attach(r.Context(), m)
 }

@@ -1,4 +1,4 @@
-package vswitch
+package server
 
 import (
 	"cmp"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/getberth/berth/drivers/qemu/lan"
 	"github.com/getberth/berth/drivers/qemu/vnet"
+	"github.com/getberth/berth/drivers/qemu/vswitch"
 	"github.com/getberth/berth/engine/config"
 )
 
@@ -41,7 +42,7 @@ type forward struct {
 type forwards struct {
 	ctx   context.Context
 	hub   *hub
-	m     Machine
+	m     vswitch.Machine
 	conns chan struct{} // slots of TCP connections
 
 	mu     sync.Mutex // guards what follows
@@ -49,7 +50,7 @@ type forwards struct {
 	closed bool
 }
 
-func newForwards(ctx context.Context, h *hub, m Machine) *forwards {
+func newForwards(ctx context.Context, h *hub, m vswitch.Machine) *forwards {
 	return &forwards{ctx: ctx, hub: h, m: m, conns: make(chan struct{}, maxConns), open: map[place]*forward{}}
 }
 
@@ -172,18 +173,18 @@ func (f *forwards) retry() {
 }
 
 // list describes all forwards, ordered.
-func (f *forwards) list() []Forward {
+func (f *forwards) list() []vswitch.Forward {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	l := []Forward{}
+	l := []vswitch.Forward{}
 	for p, w := range f.open {
-		x := Forward{Proto: p.proto, Host: p.host.String(), Guest: w.guest}
+		x := vswitch.Forward{Proto: p.proto, Host: p.host.String(), Guest: w.guest}
 		if w.err != nil {
 			x.Error = w.err.Error()
 		}
 		l = append(l, x)
 	}
-	slices.SortFunc(l, func(a, b Forward) int {
+	slices.SortFunc(l, func(a, b vswitch.Forward) int {
 		return cmp.Or(cmp.Compare(a.Guest, b.Guest), strings.Compare(a.Proto, b.Proto), strings.Compare(a.Host, b.Host))
 	})
 	return l

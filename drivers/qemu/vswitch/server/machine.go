@@ -1,4 +1,4 @@
-package vswitch
+package server
 
 import (
 	"bufio"
@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/getberth/berth/drivers/qemu/lan"
+	"github.com/getberth/berth/drivers/qemu/vswitch"
 	"github.com/getberth/berth/engine/config"
 	"github.com/getberth/berth/guest/seed"
 )
@@ -31,7 +33,7 @@ const (
 
 // machine is one that is attached.
 type machine struct {
-	Machine
+	vswitch.Machine
 	hub      *hub
 	forwards *forwards
 	ctx      context.Context // ends with the machine's service
@@ -43,11 +45,28 @@ type machine struct {
 	ctl   net.Conn   // guarded by sayMu; nil while there is none
 
 	mu      sync.Mutex // guards what follows
-	status  Status
+	status  vswitch.Status
 	changed chan struct{} // closed and replaced when status changes
 }
 
-func newMachine(h *hub, m Machine) *machine {
+// validate refuses what cannot be attached.
+func validate(m vswitch.Machine) error {
+	switch {
+	case m.Name == "":
+		return fmt.Errorf("a machine needs a name")
+	case !lan.Valid(m.Index):
+		return fmt.Errorf("machine %q: its address number %d is not within %d to %d", m.Name, m.Index, lan.First, lan.Last)
+	case !m.HostIP.Is4() || !m.HostIP.IsLoopback():
+		return fmt.Errorf("machine %q: %s is not an IPv4 loopback address", m.Name, m.HostIP)
+	case m.SSHPort == 0 || m.EnginePort == 0:
+		return fmt.Errorf("machine %q: it needs ports for SSH and the engine", m.Name)
+	case m.Console == "":
+		return fmt.Errorf("machine %q: it needs a file for its console", m.Name)
+	}
+	return nil
+}
+
+func newMachine(h *hub, m vswitch.Machine) *machine {
 	x := &machine{Machine: m, hub: h, done: make(chan struct{}), changed: make(chan struct{})}
 	x.ctx, x.stop = context.WithCancel(context.Background())
 	x.forwards = newForwards(x.ctx, h, m)
@@ -55,7 +74,7 @@ func newMachine(h *hub, m Machine) *machine {
 }
 
 // same tells whether m describes the machine that x is.
-func (x *machine) same(m Machine) bool {
+func (x *machine) same(m vswitch.Machine) bool {
 	a, b := x.Machine, m
 	a.Fresh, b.Fresh = false, false
 	return a == b
@@ -72,7 +91,7 @@ func (x *machine) listen() error {
 }
 
 func (x *machine) dial(ctx context.Context) (err error) {
-	x.network, err = dialUnix(ctx, NetSocket(x.hub.dir, x.Index))
+	x.network, err = dialUnix(ctx, vswitch.NetSocket(x.hub.dir, x.Index))
 	return err
 }
 
@@ -96,9 +115,9 @@ func (x *machine) run() {
 		x.recall()
 		wg.Go(x.probeSSH)
 	}
-	wg.Go(func() { x.keep(ControlSocket(x.hub.dir, x.Index), x.control) })
-	wg.Go(func() { x.keep(PortsSocket(x.hub.dir, x.Index), x.ports) })
-	wg.Go(func() { x.keep(ConsoleSocket(x.hub.dir, x.Index), x.console) })
+	wg.Go(func() { x.keep(vswitch.ControlSocket(x.hub.dir, x.Index), x.control) })
+	wg.Go(func() { x.keep(vswitch.PortsSocket(x.hub.dir, x.Index), x.ports) })
+	wg.Go(func() { x.keep(vswitch.ConsoleSocket(x.hub.dir, x.Index), x.console) })
 	if err := x.hub.net.Attach(x.ctx, x.network, x.Index); err != nil {
 		x.hub.log.Warn("network card", "machine", x.Name, "err", err)
 	}
@@ -145,7 +164,7 @@ func (x *machine) heard(line []byte) {
 		x.hub.log.Warn("not an event", "machine", x.Name, "err", err)
 		return
 	}
-	x.update(func(s *Status) {
+	x.update(func(s *vswitch.Status) {
 		s.Spoke = true
 		switch e.Event {
 		case "ssh":
@@ -163,7 +182,7 @@ func (x *machine) heard(line []byte) {
 }
 
 // update changes the status and wakes those who wait for it.
-func (x *machine) update(f func(*Status)) {
+func (x *machine) update(f func(*vswitch.Status)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	f(&x.status)
@@ -172,7 +191,7 @@ func (x *machine) update(f func(*Status)) {
 }
 
 // look returns the status, and a channel that is closed when it changes.
-func (x *machine) look() (Status, <-chan struct{}) {
+func (x *machine) look() (vswitch.Status, <-chan struct{}) {
 	x.mu.Lock()
 	s, c := x.status, x.changed
 	x.mu.Unlock()
@@ -183,28 +202,28 @@ func (x *machine) look() (Status, <-chan struct{}) {
 
 // wait returns once SSH answers in the machine.
 func (x *machine) wait(ctx context.Context) error {
-	return x.waitFor(ctx, func(s Status) bool { return s.SSH })
+	return x.waitFor(ctx, func(s vswitch.Status) bool { return s.SSH })
 }
 
 // waitSpoke returns once the guest has given any sign of life.
 func (x *machine) waitSpoke(ctx context.Context) error {
-	return x.waitFor(ctx, func(s Status) bool { return s.Spoke || s.SSH })
+	return x.waitFor(ctx, func(s vswitch.Status) bool { return s.Spoke || s.SSH })
 }
 
 // waitFor returns once good is. It fails when the guest says that it has failed, when QEMU ends and when ctx is done.
-func (x *machine) waitFor(ctx context.Context, good func(Status) bool) error {
+func (x *machine) waitFor(ctx context.Context, good func(vswitch.Status) bool) error {
 	for {
 		s, changed := x.look()
 		switch {
 		case good(s):
 			return nil
 		case s.Failed != "":
-			return &Error{http.StatusFailedDependency, s.Failed}
+			return refusal(http.StatusFailedDependency, "%s", s.Failed)
 		}
 		select {
 		case <-changed:
 		case <-x.done:
-			return &Error{http.StatusGone, "QEMU has ended"}
+			return refusal(http.StatusGone, "QEMU has ended")
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -275,7 +294,7 @@ func (x *machine) probeSSH() {
 			return
 		}
 		if x.bannerComes() {
-			x.update(func(s *Status) { s.SSH = true })
+			x.update(func(s *vswitch.Status) { s.SSH = true })
 			return
 		}
 	}
@@ -308,7 +327,7 @@ func (x *machine) console(conn net.Conn) error {
 		n, err := conn.Read(buf)
 		if n > 0 {
 			if s, _ := x.look(); !s.Spoke {
-				x.update(func(s *Status) { s.Spoke = true })
+				x.update(func(s *vswitch.Status) { s.Spoke = true })
 			}
 			if _, err := f.Write(buf[:n]); err != nil {
 				x.hub.log.Warn("console", "machine", x.Name, "err", err)
