@@ -56,7 +56,9 @@ func (d *Driver) account(ctx context.Context, h *drivers.Host, apiURL string, o 
 	}
 	carrier := d.conf.Transport
 	if carrier == nil {
-		carrier = http.DefaultTransport.(*http.Transport).Clone()
+		usual := http.DefaultTransport.(*http.Transport).Clone()
+		usual.DialContext = (&net.Dialer{Timeout: dialLimit}).DialContext
+		carrier = usual
 	}
 	t := &transport{base: carrier, token: token, backoff: d.conf.Backoff, pace: newPace(d.conf.PerSecond), out: h.Out}
 	client := &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error {

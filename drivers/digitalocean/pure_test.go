@@ -2,9 +2,11 @@ package digitalocean
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"mime"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/mail"
 	"os"
@@ -260,6 +262,37 @@ func TestURLs(t *testing.T) {
 	for _, text := range []string{"http://example.com", "ftp://127.0.0.1", "127.0.0.1", "https://", "https://u:p@x", "https://x?y", "http://127.0.0.1.example.com", "::"} {
 		if got, err := parseURL(text); err == nil {
 			t.Errorf("%q: %q", text, got)
+		}
+	}
+}
+
+// unreliable fails to connect, once or always, before it carries a request.
+type unreliable struct {
+	fails, sent int
+}
+
+func (u *unreliable) RoundTrip(req *http.Request) (*http.Response, error) {
+	if u.fails--; u.fails >= 0 {
+		return nil, &net.OpError{Op: "dial", Err: errors.New("no route")}
+	}
+	u.sent++
+	return nil, &net.OpError{Op: "read", Err: errors.New("reset")}
+}
+
+// TestOnlyWhatWasNotSentIsSentAgain: a POST for which no connection came about may be tried again, one that was sent may not.
+func TestOnlyWhatWasNotSentIsSentAgain(t *testing.T) {
+	for _, tt := range []struct {
+		method      string
+		fails, sent int
+	}{{"POST", 2, 1}, {"PUT", 0, 1}, {"POST", 99, 0}, {"GET", 2, maxTries - 2}, {"DELETE", 0, maxTries}} {
+		u := &unreliable{fails: tt.fails}
+		tr := &transport{base: u, backoff: time.Microsecond, pace: newPace(1000)}
+		req, err := http.NewRequestWithContext(t.Context(), tt.method, "http://127.0.0.1/", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tr.RoundTrip(req); err == nil || u.sent != tt.sent {
+			t.Errorf("%+v: sent %d times, %v", tt, u.sent, err)
 		}
 	}
 }

@@ -21,6 +21,8 @@ const (
 	maxBackoff = 20 * time.Second
 	// tryLimit bounds one request; the API answers within a second or two.
 	tryLimit = time.Minute
+	// dialLimit bounds the making of a connection. One that fails is tried again, whatever the request: nothing was sent.
+	dialLimit = 10 * time.Second
 	// maxAnswer bounds an answer in bytes. A page of 200 droplets has about 400 kB.
 	maxAnswer = 16 << 20
 )
@@ -42,7 +44,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		res, err := t.once(req)
-		if !repeatable || try == maxTries || req.Context().Err() != nil || !passing(res, err) {
+		if !repeatable && !notSent(err) || try == maxTries || req.Context().Err() != nil || !passing(res, err) {
 			return res, err
 		}
 		if res != nil {
