@@ -66,7 +66,6 @@ func (m *Manager) createNew(ctx context.Context, l *hostdb.Lock, d drivers.Drive
 	if err := m.check(ctx, d, rec, options); err != nil {
 		return err
 	}
-	m.unrecorded(rec, d, o.Options)
 	raw, err := recordable(d, o.Options)
 	if err != nil {
 		return err
@@ -93,6 +92,9 @@ func (m *Manager) check(ctx context.Context, d drivers.Driver, rec *hostdb.Machi
 	end(err)
 	if err != nil && ctx.Err() == nil {
 		return &CheckError{Err: err}
+	}
+	if err == nil {
+		m.unrecorded(rec, d, o)
 	}
 	return err
 }

@@ -99,22 +99,6 @@ func (m *Manager) ask(ctx context.Context, row Row) Row {
 	return row
 }
 
-// askEngine fills in what the store and the engine know of a machine about whose state its driver cannot tell, such as for want of a
-// token.
-func (m *Manager) askEngine(ctx context.Context, row Row) Row {
-	if row.URL = URL(row.Machine); row.URL == "" {
-		return row
-	}
-	c, err := m.engine(row.Machine)
-	if err != nil {
-		return row
-	}
-	if v, err := c.version(ctx); err == nil {
-		row.State, row.Version = drivers.Running, "v"+v
-	}
-	return row
-}
-
 // warn adds what the driver knows to be wrong with a machine of which no error is known.
 func (m *Manager) warn(ctx context.Context, d drivers.Driver, row *Row) {
 	w, ok := d.(drivers.Warner)

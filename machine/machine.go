@@ -150,15 +150,15 @@ func (m *Manager) locked(ctx context.Context, name string, do func(*work) error)
 
 // work is one machine while this process holds its lock.
 type work struct {
+	up      bool // it ran before this command
+	exposed bool // programs on the machine can read the private half of the host key that was injected
+
 	m      *Manager
 	lock   *hostdb.Lock
 	rec    *hostdb.Machine
 	driver drivers.Driver
 	host   *drivers.Host
 	renew  bool // make certificates anew although the old ones are good
-	up     bool // it ran before this command
-	// exposed tells that the injected host key can be read by programs on the machine.
-	exposed bool
 }
 
 func (m *Manager) work(l *hostdb.Lock, rec *hostdb.Machine, d drivers.Driver) (*work, error) {

@@ -88,3 +88,19 @@ func (w *work) greet(ctx context.Context, conn *sshutil.Client) error {
 	}
 	return g.Greeted(ctx, w.host, from)
 }
+
+// askEngine fills in what the store and the engine know of a machine about whose state its driver cannot tell, such as for want of a
+// token.
+func (m *Manager) askEngine(ctx context.Context, row Row) Row {
+	if row.URL = URL(row.Machine); row.URL == "" {
+		return row
+	}
+	c, err := m.engine(row.Machine)
+	if err != nil {
+		return row
+	}
+	if v, err := c.version(ctx); err == nil {
+		row.State, row.Version = drivers.Running, "v"+v
+	}
+	return row
+}

@@ -128,9 +128,9 @@ func (a *app) manager(cmd *cobra.Command) (*machine.Manager, error) {
 		Now:     a.now,
 		Program: a.program(),
 		Owner:   func() string { return owner(a.getenv) },
+		Getenv:  a.getenv,
 		TLS:     a.global.tls,
 		Install: a.install,
-		Getenv:  a.getenv,
 		EngineBinary: func(arch string) (string, error) {
 			return machine.FindEngine(arch, exe, a.getenv("BERTHD"))
 		},

@@ -20,11 +20,11 @@ import (
 // allDrivers is the one list of drivers that this berth has.
 func allDrivers(env driverEnv) *drivers.Registry {
 	r := new(drivers.Registry)
+	// One for all machines of this process: they share the limits of the account.
+	r.Add(digitalocean.Name, sync.OnceValue(func() drivers.Driver { return digitalocean.New(digitalocean.Config{}) }))
 	r.Add(qemu.Name, func() drivers.Driver {
 		return qemu.New(qemu.Config{GuestDir: guestDir(env), Helper: switchProgram(env), Store: env.store})
 	})
-	// One for all machines of this process: they share the limits of the account.
-	r.Add(digitalocean.Name, sync.OnceValue(func() drivers.Driver { return digitalocean.New(digitalocean.Config{}) }))
 	return r
 }
 

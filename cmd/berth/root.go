@@ -11,11 +11,12 @@ import (
 // shell's prompt may wait for the answer.
 func (a *app) commands() []command {
 	return []command{
-		{"active", a.activeCmd}, {"config", a.configCmd}, {"create", a.createCmd}, {"drivers", a.driversCmd}, {"env", a.envCmd}, {"gc", a.gcCmd},
+		{"active", a.activeCmd}, {"config", a.configCmd}, {"create", a.createCmd}, {"drivers", a.driversCmd}, {"env", a.envCmd},
 		{"inspect", a.inspectCmd}, {"ip", a.ipCmd}, {"kill", a.killCmd}, {"ls", a.lsCmd}, {"mount", a.mountCmd},
-		{"provision", a.provisionCmd}, {"regenerate-certs", a.regenerateCertsCmd}, {"resize", a.resizeCmd}, {"restart", a.restartCmd}, {"rm", a.rmCmd},
-		{"scp", a.scpCmd}, {"snapshot", a.snapshotCmd}, {"ssh", a.sshCmd}, {"start", a.startCmd}, {"status", a.statusCmd}, {"stop", a.stopCmd},
+		{"provision", a.provisionCmd}, {"regenerate-certs", a.regenerateCertsCmd}, {"restart", a.restartCmd}, {"rm", a.rmCmd},
+		{"scp", a.scpCmd}, {"ssh", a.sshCmd}, {"start", a.startCmd}, {"status", a.statusCmd}, {"stop", a.stopCmd},
 		{"upgrade", a.upgradeCmd}, {"url", a.urlCmd}, {"version", a.versionCmd}, {"exit-codes", exitCodesTopic},
+		{"gc", a.gcCmd}, {"resize", a.resizeCmd}, {"snapshot", a.snapshotCmd},
 	}
 }
 

@@ -1,7 +1,9 @@
 package digitalocean_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -289,5 +291,30 @@ func TestStateIsRead(t *testing.T) {
 		if err := r.d.Remove(t.Context(), b.Host); err == nil {
 			t.Errorf("%s is removed", s)
 		}
+	}
+}
+
+// TestLocate: a droplet whose address has changed is found, also without the right to record it.
+func TestLocate(t *testing.T) {
+	r, b := newRig(t), newBox(t, "web1")
+	mustCreate(t, r, b, r.options())
+	right, err := r.d.Endpoint(b.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.State = bytes.ReplaceAll(b.State, []byte(right.Address), []byte("192.0.2.99"))
+	b.Save = func(json.RawMessage) error { return errors.New("not locked") }
+	r.d = digitalocean.New(quick)
+	if w, err := r.d.Warnings(t.Context(), b.Host); err != nil || len(w) != 1 || !strings.Contains(w[0], right.Address) {
+		t.Errorf("Warnings: %q, %v", w, err)
+	}
+	ep, err := r.d.Locate(t.Context(), b.Host)
+	if err != nil || ep.Address != right.Address || !bytes.Contains(b.State, []byte(right.Address)) {
+		t.Errorf("%+v, %v", ep, err)
+	}
+	r.api.Vanish(r.api.Droplets()[0].ID)
+	r.d = digitalocean.New(quick)
+	if _, err := r.d.Locate(t.Context(), b.Host); err == nil {
+		t.Error("a droplet that is gone is somewhere")
 	}
 }

@@ -2,6 +2,7 @@ package digitalocean
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -165,6 +166,26 @@ func stateOf(d *godo.Droplet) drivers.State {
 		return drivers.Saved
 	}
 	return drivers.Error
+}
+
+// Locate asks where the droplet is now. What is new is in h.State afterwards.
+func (d *Driver) Locate(ctx context.Context, h *drivers.Host) (drivers.Endpoint, error) {
+	j, err := d.open(ctx, h)
+	if err != nil {
+		return drivers.Endpoint{}, err
+	}
+	droplet, err := j.current(ctx, time.Now().Add(-j.conf.Poll))
+	switch {
+	case err != nil:
+		return drivers.Endpoint{}, err
+	case droplet == nil:
+		return drivers.Endpoint{}, fmt.Errorf("machine %q: droplet %d is gone", h.Name, j.s.Droplet)
+	}
+	j.addresses(droplet)
+	if h.State, err = json.Marshal(j.s); err != nil {
+		return drivers.Endpoint{}, err
+	}
+	return d.Endpoint(h)
 }
 
 // Endpoint tells how to reach the droplet.
