@@ -49,7 +49,8 @@ func (s *Server) powerOn(d *droplet) error {
 	}
 	s.mu.Lock()
 	d.Status = "active"
-	gone := d.gone
+	d.starts++
+	gone, start := d.gone, d.starts
 	s.mu.Unlock()
 	if gone && s.opt.Machines != nil { // it was removed while it started
 		return s.opt.Machines.Remove(d.ID)
@@ -60,7 +61,9 @@ func (s *Server) powerOn(d *droplet) error {
 			select {
 			case <-off:
 				s.mu.Lock()
-				d.Status = "off"
+				if d.starts == start { // it has not been turned on again already
+					d.Status = "off"
+				}
 				s.mu.Unlock()
 				s.logf("droplet %d (%s): off", d.ID, d.Name)
 			case <-s.ctx.Done():
@@ -93,6 +96,19 @@ func mac(id, nic int) string {
 	return fmt.Sprintf("fe:%02x:%02x:%02x:%02x:%02x", nic+1, id>>24&0xff, id>>16&0xff, id>>8&0xff, id&0xff)
 }
 
+// reboot asks a droplet to end and starts it again; one that does not hear is reset.
+func (s *Server) reboot(d *droplet) error {
+	if s.opt.Machines == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, shutdownPatience)
+	defer cancel()
+	if err := s.opt.Machines.Shutdown(ctx, d.ID); err != nil {
+		return s.opt.Machines.Reset(d.ID)
+	}
+	return s.powerOn(d)
+}
+
 // power does what an action asks of a droplet's machine. Without machines it changes the status only.
 func (s *Server) power(d *droplet, kind string) error {
 	ms := s.opt.Machines
@@ -113,7 +129,9 @@ func (s *Server) power(d *droplet, kind string) error {
 				return err
 			}
 		}
-	case "reboot", "power_cycle":
+	case "reboot":
+		return s.reboot(d)
+	case "power_cycle":
 		if ms != nil {
 			return ms.Reset(d.ID)
 		}

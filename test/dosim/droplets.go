@@ -48,6 +48,7 @@ type droplet struct {
 	Booted     bool          // has Machines been told of it
 	volumes    []*volume     // to be attached at first
 	gone       bool
+	starts     int // how often it has been turned on
 }
 
 type backupPolicy struct {

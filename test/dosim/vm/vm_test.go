@@ -217,10 +217,10 @@ func TestDroplet(t *testing.T) {
 			conn.Close()
 			t.Error("a connection is let in")
 		}
-		session = login(t, public, user, host)
+		login(t, public, user, host)
 	})
 	t.Run("turned off and on", func(t *testing.T) {
-		run(t, session, "touch /root/kept; sync")
+		run(t, login(t, public, user, host), "touch /root/kept; sync")
 		a, _, err := c.DropletActions.Shutdown(ctx, d.ID)
 		complete(t, c, a, err)
 		if d, _, err := c.Droplets.Get(ctx, d.ID); err != nil || d.Status != "off" {
