@@ -28,6 +28,7 @@ var rules = []rule{
 	{"drivers/qemu", []string{"drivers", "guest/seed", "engine/config", "drivers/qemu"}, "the light VM's driver and its guest agree on guest/seed"},
 	{"drivers/generic", []string{"drivers", "sshutil"}, "all that it knows of a host is how to log in to it"},
 	{"drivers/none", []string{"drivers"}, "all that it knows of a machine is a URL"},
+	{"drivers/digitalocean", []string{"drivers", "drivers/digitalocean"}, "it knows the contract and the API"},
 	{"drivers/driverstest", []string{"drivers"}, "the suite knows the contract only"},
 	{"sshutil", nil, "a leaf"},
 	{"certs", nil, "a leaf"},

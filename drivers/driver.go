@@ -89,6 +89,12 @@ type Host struct {
 	// so that the engine starts with it rather than being restarted by provisioning. May be nil.
 	EngineConfig []byte
 	Out          io.Writer // debug output; never nil
+	// StoreID is the mark of the store that the machine is in: 16 hexadecimal digits, made when they are first asked for, and the
+	// same ever since, wherever the store is moved. Nil when there is no store.
+	StoreID func() (string, error)
+	// Secret finds the value of a flag that is Secret, now or long after it was given; see Flag. The error says where it was
+	// looked for. Nil when there is nobody to ask.
+	Secret func(ctx context.Context, flag string) (string, error)
 }
 
 // Keys are the machine's SSH identities in OpenSSH form. The host's private key is set only for drivers that inject it.
@@ -102,6 +108,10 @@ type Keys struct {
 
 // Endpoint is how a machine is reached.
 type Endpoint struct {
+	// HostKeyExposed tells that programs on the machine can read the private half of HostKey, as it was injected where they can
+	// see it. It is replaced in the first session by one that the machine makes itself.
+	HostKeyExposed bool
+
 	Address    string // of the engine and of published ports, as users see it (`berth ip`)
 	EnginePort int    // 2376 unless forwarded
 	SSHHost    string
@@ -149,8 +159,11 @@ type Flag struct {
 	EnvVar string // read when the flag is not given; may be empty
 	// Default decides the type: string, int, bool or []string.
 	Default any
-	// Secret values are not recorded with the machine; they are read from EnvVar again when needed.
+	// Secret values are not recorded with the machine. When they are needed again they are the output of the command that the
+	// flag NAME-command holds, if the driver has such a flag and it was given, or else are read from EnvVar again.
 	Secret bool
+	// Account flags say which account of a service is meant, and where: commands that are about no machine take them, too.
+	Account bool
 }
 
 // Options are the values of a driver's flags by name, each of its flag's type.

@@ -5,6 +5,7 @@
 //	machines/NAME/{ca,cert,key}.pem, id_*     files of the machine; made by others, removed with it
 //	certs/{ca,ca-key,cert,key}.pem            the store's authority and client pair; made by others
 //	locks/                                    who holds what
+//	id                                        the store's mark; see Store.ID
 //
 // Folders are 0700, files 0600. No document holds an absolute path or a secret.
 package hostdb

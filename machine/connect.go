@@ -16,6 +16,8 @@ import (
 const (
 	// keysPatience is for cloud images, whose sshd may start before the keys are in place.
 	keysPatience = time.Minute
+	// reloadPatience is for an SSH server that is told of a new host key.
+	reloadPatience = 10 * time.Second
 	// watchPause lies between two looks at whether a machine that boots still runs.
 	watchPause = 2 * time.Second
 	// stateLimit is how long a driver may take to tell a machine's state when somebody waits for the answer.
@@ -107,6 +109,11 @@ func (m *Manager) Dial(ctx context.Context, name, user string) (*sshutil.Client,
 		if state, serr := m.State(ctx, name); serr == nil && state != drivers.Running {
 			return nil, m.hint(fmt.Errorf("Error: Cannot run SSH command: Host %q is not running", name), "Start it: {berth} start %s", name) //nolint:staticcheck // docker-machine's words
 		}
+		if d, derr := m.Drivers.Get(rec.Driver); derr == nil && unanswered.Kind == sshutil.TimedOut {
+			if _, guarded := d.(drivers.Greeter); guarded {
+				return nil, m.hint(err, "If this computer's address has changed, to be let in again: {berth} provision %s", name)
+			}
+		}
 	}
 	return nil, err
 }
@@ -122,13 +129,16 @@ func (m *Manager) State(ctx context.Context, name string) (drivers.State, error)
 	return d.State(ctx, m.host(nil, rec))
 }
 
+// errNoSSH is the end of the wait for a machine that is silent.
+var errNoSSH = errors.New("no SSH")
+
 // waitSSH connects as soon as the machine lets us in, and gives up when it stops running or its time is over.
-func (w *work) waitSSH(ctx context.Context) (*sshutil.Client, error) {
+func (w *work) waitSSH(ctx context.Context, limit time.Duration) (*sshutil.Client, error) {
 	ep, err := w.m.SSHEndpoint(w.rec)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, w.m.Limits.boot(), fmt.Errorf("no SSH after %s", w.m.Limits.boot()))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w after %s", errNoSSH, limit))
 	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -149,7 +159,9 @@ func (w *work) waitSSH(ctx context.Context) (*sshutil.Client, error) {
 func (w *work) watch(ctx context.Context, stop context.CancelCauseFunc) {
 	for pause(ctx, watchPause) == nil {
 		look, cancel := context.WithTimeout(ctx, stateLimit)
-		state, err := w.driver.State(look, w.m.host(nil, w.rec))
+		h := w.m.host(nil, w.rec)
+		h.Secret = w.host.Secret
+		state, err := w.driver.State(look, h)
 		cancel()
 		if err != nil || ctx.Err() != nil {
 			continue // the wait has its own end

@@ -97,6 +97,7 @@ func (m *Manager) createNew(ctx context.Context, l *hostdb.Lock, d drivers.Drive
 	if err != nil {
 		return m.interrupted(o.Name, err)
 	}
+	w.host.Secret = m.secret(rec, o.Options)
 	return m.interrupted(o.Name, w.fail(w.create(ctx, options)))
 }
 
@@ -105,10 +106,14 @@ func (m *Manager) check(ctx context.Context, d drivers.Driver, rec *hostdb.Machi
 	end := m.Report.Step(rec.Name, "Checking")
 	h := m.host(nil, rec)
 	h.Dir = existing(h.Dir)
+	h.Secret = m.secret(rec, o)
 	err := d.Check(ctx, h, o)
 	end(err)
 	if err != nil && ctx.Err() == nil {
 		return m.refused(err)
+	}
+	if err == nil {
+		m.unrecorded(rec, d, o)
 	}
 	return err
 }
@@ -140,6 +145,7 @@ func (m *Manager) resume(ctx context.Context, l *hostdb.Lock, d drivers.Driver, 
 	if err != nil {
 		return err
 	}
+	w.host.Secret = m.secret(rec, o.Options)
 	return m.interrupted(rec.Name, w.fail(w.finish(ctx, withDefaults(d, asked))))
 }
 
@@ -153,6 +159,7 @@ func (w *work) finish(ctx context.Context, options drivers.Options) error {
 		return fmt.Errorf("asking for the state of %q: %w", w.rec.Name, err)
 	}
 	if state == drivers.NotFound {
+		w.rec.HostKeys = nil // were of the one that is gone
 		return w.create(ctx, options)
 	}
 	if state != drivers.Running {

@@ -145,6 +145,9 @@ func (w *work) settle(ctx context.Context) error {
 	if changed || w.rec.Phase != hostdb.Ready || w.certsDue(ctx) {
 		return w.fail(w.provision(ctx))
 	}
+	if err := w.admitted(ctx); err != nil {
+		return err
+	}
 	err = w.waitEngine(ctx)
 	if isCertError(err) {
 		return w.fail(w.provision(ctx))

@@ -68,12 +68,13 @@ func (m *Manager) ask(ctx context.Context, row Row) Row {
 	if err == nil {
 		row.State, err = d.State(ctx, m.host(nil, row.Machine))
 	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		row.State = drivers.Timeout
+		return row
+	}
 	if err != nil {
 		row.State, row.Error = drivers.Error, oneLine(err)
-		if errors.Is(err, context.DeadlineExceeded) {
-			row.State, row.Error = drivers.Timeout, ""
-		}
-		return row
+		return m.askEngine(ctx, row)
 	}
 	row.Error = phaseProblem(row.Machine)
 	if row.State != drivers.Running {

@@ -40,6 +40,13 @@ type Manager struct {
 	DockerConfig string
 	// Limits are how long things may take; zero fields mean the defaults.
 	Limits Limits
+	// Getenv reads the variables that hold secrets; nil knows none.
+	Getenv func(string) string
+
+	// HostKeys are where machines have their host keys, to have those replaced that were injected; the zero value leaves them.
+	HostKeys HostKeys
+
+	secrets secretCommands
 }
 
 // Limits are how long Manager waits.
@@ -117,6 +124,8 @@ func (m *Manager) host(l *hostdb.Lock, rec *hostdb.Machine) *drivers.Host {
 		EngineConfig: canonical(rec.Engine),
 		Out:          m.Debug,
 		Log:          func(format string, args ...any) { m.Report.Note(rec.Name, fmt.Sprintf(format, args...)) },
+		StoreID:      func() (string, error) { return m.Store.ID(context.Background()) },
+		Secret:       m.secret(rec, nil),
 	}
 	h.Save = func(state json.RawMessage) error {
 		if l == nil {
@@ -148,6 +157,9 @@ func (m *Manager) locked(ctx context.Context, name string, do func(*work) error)
 
 // work is one machine while this process holds its lock.
 type work struct {
+	up      bool // it ran before this command
+	exposed bool // programs on the machine can read the private half of the host key that was injected
+
 	m      *Manager
 	lock   *hostdb.Lock
 	rec    *hostdb.Machine
@@ -203,6 +215,9 @@ func (w *work) refreshEndpoint() (changed bool, err error) {
 	}
 	if ep.HostKey == "" && ep.SSHHost != "" {
 		ep.HostKey = w.host.Keys.HostPublic
+	}
+	if w.exposed = ep.HostKeyExposed; w.exposed && len(w.rec.HostKeys) > 0 {
+		ep.HostKey = "" // those have replaced it
 	}
 	old := w.rec.Endpoint
 	if old == nil {

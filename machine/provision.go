@@ -82,6 +82,7 @@ func (w *work) changeable() error {
 	if w.rec.Phase == hostdb.Ready && w.rec.Endpoint != nil && !hasSSH(w.rec) {
 		return fmt.Errorf("machine %q: %w", w.rec.Name, ErrNoSSH)
 	}
+	w.up = true
 	return nil
 }
 
@@ -184,11 +185,7 @@ func (w *work) provision(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var conn *sshutil.Client
-	err = w.step("Waiting for SSH", func() error {
-		conn, err = w.waitSSH(ctx)
-		return err
-	})
+	conn, err := w.reach(ctx)
 	if err != nil {
 		return w.diagnose(ctx, err)
 	}

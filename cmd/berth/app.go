@@ -133,6 +133,7 @@ func (a *app) manager(cmd *cobra.Command) (*machine.Manager, error) {
 		Program: a.program(),
 		Again:   commandLineAgain(a.args),
 		Owner:   func() string { return owner(a.getenv) },
+		Getenv:  a.getenv,
 		TLS:     a.global.tls,
 		Install: a.install, Uninstall: a.uninstall,
 		EngineBinary: func(arch string) (string, error) {
@@ -144,6 +145,7 @@ func (a *app) manager(cmd *cobra.Command) (*machine.Manager, error) {
 	}
 	if m.Install == nil {
 		m.Install = machine.InstallEngine
+		m.HostKeys = machine.SystemHostKeys
 	}
 	return m, nil
 }

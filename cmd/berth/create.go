@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -30,8 +32,8 @@ type createOptions struct {
 func (a *app) createCmd() *cobra.Command {
 	o := new(createOptions)
 	cmd := &cobra.Command{
-		Use:   "create NAME",
-		Short: "Create a machine",
+		Use:   "create NAME...",
+		Short: "Create a machine, or several alike",
 		Long: "Create a machine and install the container engine on it. A create that was interrupted goes on where it stopped\n" +
 			"when the same command is given again.",
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -60,9 +62,6 @@ func (a *app) create(cmd *cobra.Command, args []string, o *createOptions) error 
 	if len(args) == 0 {
 		return &usageError{errors.New("Error: No machine name specified")} //nolint:staticcheck // docker-machine's words
 	}
-	if len(args) > 1 {
-		return &usageError{fmt.Errorf("Invalid command line. Found extra arguments %v", args[1:])} //nolint:staticcheck // docker-machine's words
-	}
 	o.fromEnv(cmd.Flags(), a.getenv)
 	m, err := a.manager(cmd)
 	if err != nil {
@@ -75,15 +74,38 @@ func (a *app) create(cmd *cobra.Command, args []string, o *createOptions) error 
 	if err != nil {
 		return err
 	}
-	name := args[0]
-	err = m.Create(cmd.Context(), machine.CreateOptions{Name: name, Driver: o.driver, Options: options, Engine: o.engine, SANs: o.sans, DryRun: o.dryRun, Context: o.context})
-	if err != nil || o.dryRun {
+	names, err := targets(m, args)
+	if err != nil {
 		return err
 	}
-	if !a.global.quiet {
-		a.printf("To see how to connect your Docker Client to the Docker Engine running on this virtual machine, run: %s env %s\n", a.args[0], name)
+	return a.createAll(cmd.Context(), m, names, func(name string) machine.CreateOptions {
+		return machine.CreateOptions{Name: name, Driver: o.driver, Options: options, Engine: o.engine, SANs: o.sans, DryRun: o.dryRun, Context: o.context}
+	})
+}
+
+// createAll makes the machines at the same time, and tells how to use those that it made.
+func (a *app) createAll(ctx context.Context, m *machine.Manager, names []string, options func(string) machine.CreateOptions) error {
+	var made atomic.Int32
+	err := a.eachLimited(ctx, m, names, parallelCreate, func(ctx context.Context, m *machine.Manager, name string) error {
+		o := options(name)
+		err := m.Create(ctx, o)
+		if err == nil && o.DryRun {
+			return nil
+		}
+		if err == nil {
+			made.Add(1)
+			m.Report.Note(name, fmt.Sprintf("To see how to connect your Docker Client to the Docker Engine running on this virtual machine, run: %s env %s", a.args[0], name))
+			return nil
+		}
+		if len(names) > 1 {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return err
+	})
+	if err != nil && made.Load() > 0 {
+		return &partlyError{err}
 	}
-	return nil
+	return err
 }
 
 // fromEnv reads the variables of the shared flags that were not given.

@@ -42,12 +42,34 @@ func (a *app) fail(cmd *cobra.Command, err error) int {
 	if errors.As(err, &usage) {
 		fmt.Fprintf(a.err, "See '%s --help'.\n", cmd.CommandPath())
 	}
-	var check *machine.CheckError
-	if errors.As(err, &check) {
+	if refused(err) {
 		return exitRefuse
 	}
 	return exitError
 }
+
+// refused tells an error that is nothing but the driver's refusal to begin.
+func refused(err error) bool {
+	var check *machine.CheckError
+	var partly *partlyError
+	if errors.As(err, &partly) {
+		return false
+	}
+	var many *multierror.Error
+	if errors.As(err, &many) {
+		for _, e := range many.Errors {
+			if !errors.As(e, &check) {
+				return false
+			}
+		}
+	}
+	return errors.As(err, &check)
+}
+
+// partlyError is of a command over several machines, some of which it made.
+type partlyError struct{ error }
+
+func (e *partlyError) Unwrap() error { return e.error }
 
 // hints are those of an error and of all that it joins, each once.
 func hints(err error) []string {

@@ -46,12 +46,42 @@ func TestSpinnerLeavesNoTrace(t *testing.T) {
 	end := r.Step("web1", "Booting")
 	for drawn := false; !drawn; { // until the spinner has drawn itself
 		r.mu.Lock()
-		drawn = r.shown
+		drawn = r.shown > 0
 		r.mu.Unlock()
 	}
 	end(nil)
-	if !strings.HasSuffix(out.String(), "\r\x1b[K"+strings.TrimPrefix(lastLine(out.String()), "\r\x1b[K")) || r.shown || r.stop != nil {
+	if !strings.HasSuffix(out.String(), "\r\x1b[K"+strings.TrimPrefix(lastLine(out.String()), "\r\x1b[K")) || r.shown > 0 || r.stop != nil {
 		t.Errorf("the spinner is still there: %q", out.String())
+	}
+}
+
+// TestSeveralMachinesHaveALineEach: on a terminal, as far as there is room.
+func TestSeveralMachinesHaveALineEach(t *testing.T) {
+	var out bytes.Buffer
+	r := &reporter{out: &out, live: true, several: true, now: clock(), size: func() (int, int) { return 20, 5 }}
+	ends := map[string]func(error){}
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		ends[name] = r.Step(name, "Creating the machine")
+	}
+	ends["b"](nil)
+	ends["b"] = r.Step("b", "Waiting")
+	r.mu.Lock()
+	lines := r.liveLines('|')
+	r.mu.Unlock()
+	if len(lines) != 4 || lines[1][:11] != "| (b) Waiti" || lines[3] != "  … and 2 more" || len(lines[0]) != 19 {
+		t.Errorf("the lines are %q", lines)
+	}
+	r.Note("c", "slow")
+	ends["a"](errors.New("no"))
+	for _, name := range []string{"b", "c", "d", "e"} {
+		ends[name](nil)
+	}
+	text := out.String()
+	if !strings.Contains(text, "(c) slow\n") || !strings.Contains(text, "(a) Creating the machine  ") {
+		t.Errorf("what stays is %q", text)
+	}
+	if r.shown != 0 || r.stop != nil {
+		t.Error("the lines are still there")
 	}
 }
 

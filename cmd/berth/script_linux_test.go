@@ -7,7 +7,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/getberth/berth/drivers"
+	"github.com/getberth/berth/drivers/digitalocean"
 )
 
 // TestMain lets scripts run this test binary as berth, and as docker-machine, with the fake driver beside the real ones.
@@ -30,6 +33,7 @@ func fakeMain() {
 		drivers: func(env driverEnv) *drivers.Registry {
 			r := allDrivers(env)
 			r.Add("fake", func() drivers.Driver { return &fakeDriver{cloud: os.Getenv("FAKE_CLOUD")} })
+			r.Add(digitalocean.Name, sync.OnceValue(func() drivers.Driver { return digitalocean.New(quickDroplets) }))
 			return r
 		},
 		install:   fakeInstall,
@@ -49,13 +53,18 @@ func TestScripts(t *testing.T) {
 			api := httptest.NewServer(cloud)
 			env.Defer(func() { api.Close(); cloud.close() })
 			env.Values["cloud"] = cloud
+			do := newDoCloud(env.WorkDir)
+			env.Defer(do.close)
+			env.Values["do"] = do
+			env.Setenv("DIGITALOCEAN_API_URL", do.server.URL)
+			env.Setenv("DIGITALOCEAN_SSH_PORT", strconv.Itoa(doSSHPort))
 			env.Setenv("FAKE_CLOUD", api.URL)
 			env.Setenv("BERTH_HOME", env.Getenv("WORK")+"/store")
 			env.Setenv("SHELL", "/bin/bash")
 			env.Setenv("USER", "alice")
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"cloud": cloudCmd, "status": statusCmd},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"cloud": cloudCmd, "do": doCmd, "status": statusCmd},
 	})
 }
 

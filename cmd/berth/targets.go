@@ -56,6 +56,9 @@ func targets(m *machine.Manager, args []string) ([]string, error) {
 // parallel is how many machines a command works on at the same time; more would run into the limits of cloud providers.
 const parallel = 8
 
+// parallelCreate is how many machines are created at the same time: most of it is waiting, and drivers keep to their limits.
+const parallelCreate = 32
+
 // each does something to all machines named and collects their errors, in the order of the names.
 func (a *app) each(cmd *cobra.Command, args []string, do func(context.Context, *machine.Manager, string) error) error {
 	m, err := a.manager(cmd)
@@ -75,11 +78,16 @@ func (a *app) each(cmd *cobra.Command, args []string, do func(context.Context, *
 }
 
 func (a *app) eachNamed(ctx context.Context, m *machine.Manager, names []string, do func(context.Context, *machine.Manager, string) error) error {
+	return a.eachLimited(ctx, m, names, parallel, do)
+}
+
+// eachLimited works on at most limit machines at the same time.
+func (a *app) eachLimited(ctx context.Context, m *machine.Manager, names []string, limit int, do func(context.Context, *machine.Manager, string) error) error {
 	if r, ok := m.Report.(*reporter); ok {
 		r.several = len(names) > 1
 	}
 	errs := make([]error, len(names))
-	slots := make(chan struct{}, parallel)
+	slots := make(chan struct{}, limit)
 	var wg sync.WaitGroup
 	for i, name := range names {
 		wg.Add(1)

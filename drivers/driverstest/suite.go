@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -32,6 +33,17 @@ func With(flag string, value any) Option {
 // Secret names a text that must not be in the driver's state, such as a token.
 func Secret(text string) Option {
 	return func(s *suite) { s.secrets = append(s.secrets, text) }
+}
+
+// SecretFlag is Secret for the value of a flag, which the driver has to ask for each time that it needs it.
+func SecretFlag(flag, text string) Option {
+	return func(s *suite) {
+		s.secrets = append(s.secrets, text)
+		if s.given == nil {
+			s.given = map[string]string{}
+		}
+		s.given[flag] = text
+	}
 }
 
 // Reach is called while the machine runs; it fails the test when the machine cannot be reached as its endpoint says.
@@ -65,6 +77,7 @@ type suite struct {
 	new       func() drivers.Driver
 	options   drivers.Options
 	secrets   []string
+	given     map[string]string // the secrets by flag
 	bad       []bad
 	reach     func(*testing.T, drivers.Endpoint, *drivers.Host)
 	made      func(*drivers.Host) bool
@@ -167,10 +180,11 @@ func (s *suite) check(t *testing.T) {
 
 // record is a machine as the store has it: it lasts when a driver does not.
 type record struct {
-	store  string
-	keys   drivers.Keys
-	saved  []json.RawMessage // every state, in order
-	onSave func(n int) error // called with the number of states saved; its error is Save's
+	store   string
+	secrets map[string]string
+	keys    drivers.Keys
+	saved   []json.RawMessage // every state, in order
+	onSave  func(n int) error // called with the number of states saved; its error is Save's
 }
 
 const machineName = "dt1"
@@ -181,7 +195,7 @@ func (s *suite) newHost(t *testing.T) *record {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &record{store: store, keys: newKeys(t)}
+	m := &record{store: store, keys: newKeys(t), secrets: s.given}
 	if err := os.MkdirAll(m.dir(), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -195,6 +209,13 @@ func (m *record) dir() string { return filepath.Join(m.store, "machines", machin
 // host is the machine as a new process would hand it to a driver.
 func (m *record) host() *drivers.Host {
 	h := &drivers.Host{Name: machineName, Dir: m.dir(), Keys: m.keys, Out: io.Discard, Log: func(string, ...any) {}}
+	h.StoreID = func() (string, error) { return "0123456789abcdef", nil }
+	h.Secret = func(_ context.Context, flag string) (string, error) {
+		if v, ok := m.secrets[flag]; ok {
+			return v, nil
+		}
+		return "", fmt.Errorf("--%s: there is none", flag)
+	}
 	if n := len(m.saved); n > 0 {
 		h.State = bytes.Clone(m.saved[n-1])
 	}
