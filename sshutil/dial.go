@@ -121,7 +121,7 @@ func (h *handshake) explain(err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed), isReset(err):
 		out.Kind, out.Detail = Closed, "before the session was ready"
 		if h.hostKeyOK {
-			out.Detail = "by the server during authentication"
+			out.Kind, out.Detail = Dropped, "by the server, before it let us in: its log says why"
 		}
 	default:
 		out.Detail = strings.TrimPrefix(text, "ssh: handshake failed: ")

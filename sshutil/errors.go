@@ -20,8 +20,9 @@ const (
 	NoSuchHost      Kind = "no such host"      // the name does not resolve
 	HostKeyMismatch Kind = "host key mismatch" // nothing secret was sent
 	AuthFailed      Kind = "permission denied"
-	NotSSH          Kind = "not an SSH server" // something else, or garbage, answers
-	Closed          Kind = "connection closed" // by the peer, before the session was ready
+	NotSSH          Kind = "not an SSH server"  // something else, or garbage, answers
+	Closed          Kind = "connection closed"  // by the peer, before the session was ready
+	Dropped         Kind = "connection dropped" // by the peer, which had shown the pinned key, during authentication
 	Other           Kind = "failed"
 )
 

@@ -62,7 +62,7 @@ func (w Wait) patience(k Kind) time.Duration {
 		return forever
 	case HostKeyMismatch:
 		return w.HostKey
-	case AuthFailed:
+	case AuthFailed, Dropped:
 		return w.Auth
 	case NotSSH, Other:
 		return 0

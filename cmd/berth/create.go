@@ -44,6 +44,7 @@ func (a *app) createCmd() *cobra.Command {
 	f.StringVarP(&o.driver, "driver", "d", defaultDriver, "Driver to create machine with [$MACHINE_DRIVER]")
 	f.StringVar(&o.engine.InstallURL, "engine-install-url", machine.DefaultInstallURL, "Only the default: berth installs the engine that it brings along [$MACHINE_DOCKER_INSTALL_URL]")
 	addEngineFlags(f, &o.engine)
+	f.Lookup("engine-registry-mirror").Usage += " [$ENGINE_REGISTRY_MIRROR]"
 	f.StringArrayVar(&o.sans, "tls-san", nil, "Support extra SANs for TLS certs")
 	f.BoolVar(&o.dryRun, "dry-run", false, "Only check and show what would be done; nothing is written, here or there")
 	f.BoolVar(&o.context, "context", false, "Also make a context of the docker client for the machine, which follows its address and certificates")

@@ -36,7 +36,7 @@ func (a *app) setCmd() *cobra.Command {
 func addEngineFlags(f *pflag.FlagSet, e *machine.EngineOptions) {
 	f.StringArrayVar(&e.Opts, "engine-opt", nil, "Option of the engine in the form flag=value")
 	f.StringArrayVar(&e.InsecureRegistries, "engine-insecure-registry", nil, "Specify insecure registries to allow with the created engine")
-	f.StringArrayVar(&e.RegistryMirrors, "engine-registry-mirror", nil, "Specify registry mirrors to use [$ENGINE_REGISTRY_MIRROR]")
+	f.StringArrayVar(&e.RegistryMirrors, "engine-registry-mirror", nil, "Specify registry mirrors to use")
 	f.StringArrayVar(&e.Labels, "engine-label", nil, "Specify labels for the created engine")
 	f.StringVar(&e.StorageDriver, "engine-storage-driver", "", "Specify a storage driver to use with the engine")
 	f.StringArrayVar(&e.Env, "engine-env", nil, "Specify environment variables to set in the engine")
