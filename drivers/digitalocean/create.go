@@ -168,7 +168,7 @@ func (j *job) makeTag(ctx context.Context, tag string) error {
 	}
 	return j.make(ctx, "tag "+tag, find, func() error {
 		_, _, err := j.api.Tags.Create(ctx, &godo.TagCreateRequest{Name: tag})
-		if status(err) == http.StatusUnprocessableEntity {
+		if code := status(err); code == http.StatusUnprocessableEntity || code == http.StatusConflict {
 			if found, ferr := find(); found || ferr != nil {
 				return ferr
 			}

@@ -283,6 +283,9 @@ func TestFaults(t *testing.T) {
 // TestRemoveAfterLostAnswer: a droplet that turns up while its machine is being removed is removed.
 func TestRemoveAfterLostAnswer(t *testing.T) {
 	r, b := newRig(t), newBox(t, "web1")
+	conf := quick
+	conf.Settle = 20 * time.Second // it ends as soon as the droplet turns up
+	r.d = digitalocean.New(conf)
 	r.api.Inject("POST /v2/droplets", fakeapi.Fault{Hang: true, Done: true, Late: 30 * time.Millisecond})
 	ctx, cancel := context.WithCancel(t.Context())
 	r.api.After = func(method, path string) {

@@ -1,6 +1,7 @@
 package digitalocean
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -294,5 +295,20 @@ func TestOnlyWhatWasNotSentIsSentAgain(t *testing.T) {
 		if _, err := tr.RoundTrip(req); err == nil || u.sent != tt.sent {
 			t.Errorf("%+v: sent %d times, %v", tt, u.sent, err)
 		}
+	}
+}
+
+func TestLongWaitsAreToldOnce(t *testing.T) {
+	p, told := newPace(1000), 0
+	p.until = time.Now().Add(time.Minute)
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		if err := p.wait(ctx, func(time.Time) { told++ }); err == nil {
+			t.Error("it does not wait")
+		}
+		cancel()
+	}
+	if told != 1 {
+		t.Errorf("told %d times", told)
 	}
 }

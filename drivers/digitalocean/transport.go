@@ -33,14 +33,15 @@ type transport struct {
 	token   string
 	backoff time.Duration
 	pace    *pace
-	out     io.Writer // debug output: methods, URLs and statuses; never a header or a body
+	log     func(format string, args ...any) // a line for the user; may be nil
+	out     io.Writer                        // debug output: methods, URLs and statuses; never a header or a body
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	repeatable := req.Method == http.MethodGet || req.Method == http.MethodDelete
 	for try := 1; ; try++ {
-		if err := t.pace.wait(req.Context()); err != nil {
+		if err := t.pace.wait(req.Context(), t.tell); err != nil {
 			return nil, err
 		}
 		res, err := t.once(req)
@@ -53,6 +54,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err := pause(req.Context(), t.delay(try)); err != nil {
 			return nil, err
 		}
+	}
+}
+
+// tell says why nothing happens.
+func (t *transport) tell(until time.Time) {
+	if t.log != nil {
+		t.log("DigitalOcean's limit of requests is reached: waiting until %s", until.Format(time.TimeOnly))
 	}
 }
 
@@ -138,16 +146,20 @@ const (
 type pace struct {
 	limiter *rate.Limiter
 
-	mu    sync.Mutex // guards until
+	mu    sync.Mutex // guards both
 	until time.Time  // nothing is sent before
+	told  time.Time  // the one of which the user was told
 }
 
 func newPace(perSecond float64) *pace {
 	return &pace{limiter: rate.NewLimiter(rate.Limit(perSecond), burst)}
 }
 
-// wait returns when the next request may be sent.
-func (p *pace) wait(ctx context.Context) error {
+// longWait is what the user is told of.
+const longWait = 5 * time.Second
+
+// wait returns when the next request may be sent. It tells of a long wait, once for all requests that it is for.
+func (p *pace) wait(ctx context.Context, tell func(until time.Time)) error {
 	if err := p.limiter.Wait(ctx); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -156,10 +168,15 @@ func (p *pace) wait(ctx context.Context) error {
 	}
 	for {
 		p.mu.Lock()
-		left := time.Until(p.until)
+		until := p.until
+		left, news := time.Until(until), !until.Equal(p.told)
+		p.told = until
 		p.mu.Unlock()
 		if left <= 0 {
 			return nil
+		}
+		if left > longWait && news {
+			tell(until)
 		}
 		if err := pause(ctx, left); err != nil {
 			return err
