@@ -287,7 +287,7 @@ func TestOnlyWhatWasNotSentIsSentAgain(t *testing.T) {
 		fails, sent int
 	}{{"POST", 2, 1}, {"PUT", 0, 1}, {"POST", 99, 0}, {"GET", 2, maxTries - 2}, {"DELETE", 0, maxTries}} {
 		u := &unreliable{fails: tt.fails}
-		tr := &transport{base: u, backoff: time.Microsecond, pace: newPace(1000)}
+		tr := &transport{base: u, backoff: time.Microsecond, limit: time.Second, pace: newPace(1000)}
 		req, err := http.NewRequestWithContext(t.Context(), tt.method, "http://127.0.0.1/", strings.NewReader("{}"))
 		if err != nil {
 			t.Fatal(err)

@@ -19,8 +19,6 @@ const (
 	maxTries = 6
 	// maxBackoff bounds the pauses between them.
 	maxBackoff = 20 * time.Second
-	// tryLimit bounds one request; the API answers within a second or two.
-	tryLimit = time.Minute
 	// dialLimit bounds the making of a connection. One that fails is tried again, whatever the request: nothing was sent.
 	dialLimit = 10 * time.Second
 	// maxAnswer bounds an answer in bytes. A page of 200 droplets has about 400 kB.
@@ -32,6 +30,7 @@ type transport struct {
 	base    http.RoundTripper
 	token   string
 	backoff time.Duration
+	limit   time.Duration // of one request
 	pace    *pace
 	log     func(format string, args ...any) // a line for the user; may be nil
 	out     io.Writer                        // debug output: methods, URLs and statuses; never a header or a body
@@ -66,7 +65,7 @@ func (t *transport) tell(until time.Time) {
 
 // once makes the request one time.
 func (t *transport) once(req *http.Request) (*http.Response, error) {
-	ctx, cancel := context.WithTimeout(req.Context(), tryLimit)
+	ctx, cancel := context.WithTimeout(req.Context(), t.limit)
 	again := req.Clone(ctx)
 	again.Header.Set("Authorization", "Bearer "+t.token)
 	if req.GetBody != nil {
