@@ -4,7 +4,8 @@
 // its volumes as a tag (berth:MARK), the SSH key and the firewall in their names. A second tag (berth-store:ID) is that of the
 // store. So whatever is cut off, and whatever answer is lost, can be found again by what bears the mark.
 //
-// A POST is never repeated unless it is certain that it was not done: the API has said so, or there was no connection. GET and DELETE are, with pauses; see transport.
+// A POST is never repeated unless it is certain that it was not done: the API has said so, or there was no connection. GET and
+// DELETE are, with pauses; see transport.
 package digitalocean
 
 import (
