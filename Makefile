@@ -56,6 +56,12 @@ clients: setup ## build the stock docker client into bin/clients when the machin
 demo: guest clients bin/registry ## from nothing to containers in a light VM; leaves the machine "dev" running
 	@test/demo
 
+.PHONY: dosim
+dosim: ## run a simulated DigitalOcean whose droplets boot, until Ctrl-C; eval the line it prints
+	@test/setup test >&2
+	@$(GO) build -o bin/dosim ./test/dosim/cmd/dosim
+	@if [[ $$EUID == 0 ]]; then exec bin/dosim $(DOSIM_FLAGS); else exec sudo bin/dosim $(DOSIM_FLAGS); fi
+
 .PHONY: test
 test: guest clients ## run every test: units, scenarios, the engine on this host, a real VM
 	@test/setup test

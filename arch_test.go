@@ -26,6 +26,8 @@ var rules = []rule{
 	{"machine", []string{"drivers", "sshutil", "provision", "certs", "hostdb", "engine/config"}, "the only place where the machine parts meet"},
 	{"drivers", nil, "a driver knows how to make a machine, not what berth does with it"},
 	{"drivers/qemu", []string{"drivers", "guest/seed", "engine/config", "drivers/qemu"}, "the light VM's driver and its guest agree on guest/seed"},
+	{"drivers/generic", []string{"drivers", "sshutil"}, "all that it knows of a host is how to log in to it"},
+	{"drivers/none", []string{"drivers"}, "all that it knows of a machine is a URL"},
 	{"drivers/digitalocean", []string{"drivers", "drivers/digitalocean"}, "it knows the contract and the API"},
 	{"drivers/driverstest", []string{"drivers"}, "the suite knows the contract only"},
 	{"sshutil", nil, "a leaf"},

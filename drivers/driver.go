@@ -51,6 +51,29 @@ type Warner interface {
 	Warnings(ctx context.Context, h *Host) ([]string, error)
 }
 
+// Adopter is a driver whose machines exist before it takes them and after it lets them go. Creating one shows a plan before
+// anything is written, and removing one leaves the host as it is, unless the engine is to be uninstalled.
+type Adopter interface {
+	// Preview tells how Create would have the host reached. It makes and writes nothing; a KeyFile is absolute.
+	Preview(ctx context.Context, h *Host, o Options) (Endpoint, error)
+}
+
+// Locator is a driver that can find out where a machine is now, for one whose address may change while berth does not look.
+type Locator interface {
+	// Locate asks where the machine is. It puts what is new into h.State, which the caller saves if the machine is locked.
+	Locate(ctx context.Context, h *Host) (Endpoint, error)
+}
+
+// AdvisedError is an error with what to do about it. In Advice, {berth} stands for berth, and {again} for the command line that
+// the user gave.
+type AdvisedError struct {
+	Err    error
+	Advice string // one or more lines
+}
+
+func (e *AdvisedError) Error() string { return e.Err.Error() }
+func (e *AdvisedError) Unwrap() error { return e.Err }
+
 // Host is one machine as its driver sees it.
 type Host struct {
 	Name  string
@@ -96,6 +119,20 @@ type Endpoint struct {
 	SSHUser    string
 	HostKey    string   // authorized_keys form of the pinned host key
 	SANs       []string // further addresses and names under which the engine answers
+
+	HostKeys   []string // further pinned host keys
+	KeyFile    string   // the private key to log in with: a path, relative ones below Host.Dir; "" means Keys.ClientKeyPath
+	UserKeys   bool     // log in with the user's own keys instead, those of the agent and of ~/.ssh
+	Jump       *Jump    // the host through which this one is reached; nil when there is none
+	ListenPort int      // on which the engine listens on the machine; 0 means 2376
+}
+
+// Jump is a host through which others are reached. Whoever may log in to the machine logs in there with the same keys.
+type Jump struct {
+	Host     string   `json:"host"`
+	Port     int      `json:"port"`
+	User     string   `json:"user"`
+	HostKeys []string `json:"hostKeys"` // pinned, in authorized_keys form
 }
 
 // State is what a machine is doing, in docker-machine's words.

@@ -228,14 +228,11 @@ func (e *engine) openNetworks(ctx context.Context) (err error) {
 	if e.ports != nil {
 		c.PortsChanged = e.ports.changed
 	}
-	if e.networks, err = network.Open(ctx, c); err != nil {
+	if c.Guard, err = guarded(e.cfg); err != nil {
 		return err
 	}
-	ports, err := guarded(e.cfg)
-	if err != nil {
-		return err
-	}
-	return e.networks.GuardPorts(ctx, ports)
+	e.networks, err = network.Open(ctx, c)
+	return err
 }
 
 // guarded are the TCP ports on which containers would find the engine; those of the loopback they cannot reach.
@@ -324,7 +321,7 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug), // failed handshakes, mostly
 	}
-	failed := make(chan error, len(listeners))
+	failed := make(chan error, len(listeners)+1)
 	for _, l := range listeners {
 		e.log.Info("listening", "address", l.Addr().Network()+"://"+l.Addr().String())
 		go func() { failed <- srv.Serve(l) }()
@@ -332,7 +329,7 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 	if e.o.Ready != nil {
 		e.o.Ready()
 	}
-	go e.runtime.Warm() // ends by itself; the runtime may be closed meanwhile
+	go e.prepare(ctx, failed)
 	select {
 	case err := <-failed:
 		srv.Close()
@@ -348,6 +345,15 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 		srv.Close()
 	}
 	return nil
+}
+
+// prepare does what the first container would wait for; it ends by itself, and services may be closed meanwhile.
+func (e *engine) prepare(ctx context.Context, failed chan<- error) {
+	if err := e.networks.Raise(ctx); err != nil && ctx.Err() == nil {
+		failed <- err
+		return
+	}
+	e.runtime.Warm()
 }
 
 // close closes what is open, last opened first.

@@ -289,6 +289,10 @@ func (b *boss) obey(order string) (string, error) {
 		return "", b.stop(unix.SIGTERM)
 	case "get":
 		return fetch(argument)
+	case "uninstall":
+		return "", Uninstall(context.Background(), engineConfig(b.dir), slog.New(slog.DiscardHandler))
+	case "left":
+		return whatIsLeft()
 	}
 	return "", fmt.Errorf("unknown order %q", order)
 }
@@ -348,11 +352,7 @@ func fetch(url string) (string, error) {
 // runEngine is the engine, as the program would run it.
 func runEngine() error {
 	dir := os.Getenv("BERTH_TEST_DIR")
-	c := config.Config{
-		Hosts:    []string{"unix://" + filepath.Join(dir, "docker.sock")},
-		DataRoot: filepath.Join(dir, "data"), ExecRoot: "/run/berth", RegistryMirrors: []string{"http://127.0.0.1:5000"},
-		Labels: []string{"suite=engine"}, Debug: true,
-	}.WithDefaults()
+	c := engineConfig(dir)
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -365,4 +365,12 @@ func runEngine() error {
 		Log:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Ready: func() { ready.Write([]byte{1}); ready.Close() },
 	})
+}
+
+func engineConfig(dir string) config.Config {
+	return config.Config{
+		Hosts:    []string{"unix://" + filepath.Join(dir, "docker.sock")},
+		DataRoot: filepath.Join(dir, "data"), ExecRoot: "/run/berth", RegistryMirrors: []string{"http://127.0.0.1:5000"},
+		Labels: []string{"suite=engine"}, Debug: true,
+	}.WithDefaults()
 }

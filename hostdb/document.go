@@ -44,6 +44,8 @@ type Machine struct {
 	SANs []string `json:"sans,omitempty"`
 	// Engine is the engine's configuration file, in the form of package engine/config.
 	Engine json.RawMessage `json:"engine,omitempty"`
+	// Context says that the docker client has a context for the machine, which is to follow its address and certificates.
+	Context bool `json:"context,omitempty"`
 
 	extra map[string]json.RawMessage // of a later berth; kept when the record is rewritten
 }
@@ -57,8 +59,21 @@ type Endpoint struct {
 	SSHUser    string   `json:"sshUser"`
 	HostKey    string   `json:"hostKey,omitempty"`
 	SANs       []string `json:"sans,omitempty"`
+	HostKeys   []string `json:"hostKeys,omitempty"`   // further pinned ones
+	KeyFile    string   `json:"keyFile,omitempty"`    // private key to log in with, in the machine's folder
+	UserKeys   bool     `json:"userKeys,omitempty"`   // log in with the user's own keys
+	Jump       *Jump    `json:"jump,omitempty"`       // the host through which SSH goes
+	ListenPort int      `json:"listenPort,omitempty"` // of the engine on the machine, when not 2376
 
 	extra map[string]json.RawMessage
+}
+
+// Jump is a host through which another is reached.
+type Jump struct {
+	Host     string   `json:"host"`
+	Port     int      `json:"port"`
+	User     string   `json:"user"`
+	HostKeys []string `json:"hostKeys"`
 }
 
 // Decode reads a record. Whatever the bytes, it answers or errs; it does not panic.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/getberth/berth/drivers"
@@ -24,23 +26,59 @@ const (
 
 // SSHEndpoint is how to reach the machine over SSH, from the store alone.
 func (m *Manager) SSHEndpoint(rec *hostdb.Machine) (sshutil.Endpoint, error) {
-	if rec.Endpoint == nil || rec.Endpoint.SSHHost == "" {
+	if rec.Endpoint == nil || rec.Endpoint.Address == "" {
 		return sshutil.Endpoint{}, m.noAddress(rec.Name)
 	}
-	ep := rec.Endpoint
-	keys := append([]string(nil), rec.HostKeys...)
-	if ep.HostKey != "" {
-		keys = append(keys, ep.HostKey)
+	if !hasSSH(rec) {
+		return sshutil.Endpoint{}, fmt.Errorf("machine %q: %w", rec.Name, ErrNoSSH)
 	}
-	return sshutil.Endpoint{
-		Host: ep.SSHHost, Port: ep.SSHPort, User: ep.SSHUser, HostKeys: keys,
-		KeyPaths: []string{m.SSHKeyPath(rec.Name)},
-	}, nil
+	e := m.sshEndpoint(rec.Name, rec.Endpoint)
+	e.HostKeys = append(append([]string(nil), rec.HostKeys...), e.HostKeys...)
+	return e, nil
 }
 
-// SSHKeyPath is the absolute path of the private key for the machine.
-func (m *Manager) SSHKeyPath(name string) string {
-	return m.Store.MachineDir(name) + pathSeparator + clientKeyFile
+// hasSSH tells a machine that one can log in to from one of which only the engine's URL is known.
+func hasSSH(rec *hostdb.Machine) bool { return rec.Endpoint != nil && rec.Endpoint.SSHHost != "" }
+
+func (m *Manager) sshEndpoint(name string, ep *hostdb.Endpoint) sshutil.Endpoint {
+	keys := []string{m.keyPath(name, ep)}
+	if ep.UserKeys {
+		home, err := os.UserHomeDir()
+		if keys = nil; err == nil {
+			keys = sshutil.UserKeys(home)
+		}
+	}
+	e := sshutil.Endpoint{
+		Host: ep.SSHHost, Port: ep.SSHPort, User: ep.SSHUser, HostKeys: append([]string(nil), ep.HostKeys...),
+		KeyPaths: keys,
+		Agent:    ep.UserKeys || ep.KeyFile != "", // it may be what opens a key with a passphrase
+	}
+	if ep.HostKey != "" {
+		e.HostKeys = append(e.HostKeys, ep.HostKey)
+	}
+	if j := ep.Jump; j != nil {
+		e.Jump = &sshutil.Endpoint{Host: j.Host, Port: j.Port, User: j.User, HostKeys: j.HostKeys, KeyPaths: keys, Agent: e.Agent}
+	}
+	return e
+}
+
+// keyPath is the absolute path of the private key for a machine.
+func (m *Manager) keyPath(name string, ep *hostdb.Endpoint) string {
+	switch {
+	case ep == nil || ep.KeyFile == "":
+		return filepath.Join(m.Store.MachineDir(name), clientKeyFile)
+	case filepath.IsAbs(ep.KeyFile):
+		return ep.KeyFile
+	}
+	return filepath.Join(m.Store.MachineDir(name), ep.KeyFile)
+}
+
+// SSHKeyPath is the absolute path of the private key for the machine; empty when the user's own keys are used.
+func (m *Manager) SSHKeyPath(rec *hostdb.Machine) string {
+	if rec.Endpoint != nil && rec.Endpoint.UserKeys || rec.Endpoint != nil && !hasSSH(rec) {
+		return ""
+	}
+	return m.keyPath(rec.Name, rec.Endpoint)
 }
 
 func (m *Manager) noAddress(name string) error {
@@ -104,7 +142,9 @@ func (w *work) waitSSH(ctx context.Context, limit time.Duration) (*sshutil.Clien
 	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go w.watch(ctx, stop)
+	if _, stays := w.driver.(drivers.Adopter); !stays { // such a driver knows no more than that nobody answers
+		go w.watch(ctx, stop)
+	}
 	c, err := sshutil.WaitReady(ctx, ep, sshutil.Wait{
 		HostKey: keysPatience, Auth: keysPatience,
 		Report: func(err error) { fmt.Fprintf(w.m.Debug, "%s: %v\n", w.rec.Name, err) },

@@ -21,6 +21,8 @@ type CreateOptions struct {
 	Options drivers.Options
 	Engine  EngineOptions
 	SANs    []string // further names of the engine's certificate
+	DryRun  bool     // only check, and show what would be done
+	Context bool     // make a docker context, too
 }
 
 // Create makes a machine and installs the engine. Called again after it was interrupted or failed, it goes on where it
@@ -36,6 +38,17 @@ func (m *Manager) Create(ctx context.Context, o CreateOptions) error {
 	engine, err := o.Engine.config(o.Driver)
 	if err != nil {
 		return err
+	}
+	if o.Context {
+		if err := m.checkContext(o.Name); err != nil {
+			return err
+		}
+	}
+	if o.DryRun && m.Store.Exists(o.Name) {
+		return &ExistsError{Name: o.Name}
+	}
+	if o.DryRun { // a lock would be a file
+		return m.createNew(ctx, nil, d, o, engine)
 	}
 	l, err := m.Store.Lock(ctx, o.Name)
 	if err != nil {
@@ -61,9 +74,12 @@ func (m *Manager) createNew(ctx context.Context, l *hostdb.Lock, d drivers.Drive
 	options := withDefaults(d, o.Options)
 	rec := &hostdb.Machine{
 		Name: o.Name, Driver: o.Driver, Phase: hostdb.Creating, Created: m.Now().UTC(),
-		SANs: o.SANs, Engine: engine,
+		SANs: o.SANs, Engine: engine, Context: o.Context,
 	}
 	if err := m.check(ctx, d, rec, options); err != nil {
+		return err
+	}
+	if err := m.preview(ctx, d, rec, o, options); err != nil || o.DryRun {
 		return err
 	}
 	raw, err := recordable(d, o.Options)
@@ -73,6 +89,9 @@ func (m *Manager) createNew(ctx context.Context, l *hostdb.Lock, d drivers.Drive
 	rec.DriverOptions = raw
 	if err := l.Create(rec); err != nil {
 		return err
+	}
+	if err := writeEngineEnv(l.Dir(), o.Engine.env()); err != nil {
+		return m.interrupted(o.Name, err)
 	}
 	w, err := m.work(l, rec, d)
 	if err != nil {
@@ -91,7 +110,7 @@ func (m *Manager) check(ctx context.Context, d drivers.Driver, rec *hostdb.Machi
 	err := d.Check(ctx, h, o)
 	end(err)
 	if err != nil && ctx.Err() == nil {
-		return &CheckError{Err: err}
+		return m.refused(err)
 	}
 	if err == nil {
 		m.unrecorded(rec, d, o)
@@ -121,6 +140,7 @@ func (m *Manager) resume(ctx context.Context, l *hostdb.Lock, d drivers.Driver, 
 		return fmt.Errorf("machine %q: %w", rec.Name, err)
 	}
 	maps.Copy(asked, o.Options)
+	rec.Context = rec.Context || o.Context
 	w, err := m.work(l, rec, d)
 	if err != nil {
 		return err

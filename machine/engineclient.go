@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/getberth/berth/hostdb"
+	"github.com/getberth/berth/sshutil"
 )
 
 // engineClient speaks to one engine over mutual TLS with the machine's client pair. It asks two things only; whoever wants
@@ -37,8 +38,19 @@ func (m *Manager) engine(rec *hostdb.Machine) (*engineClient, error) {
 		return nil, fmt.Errorf("machine %q: %w", rec.Name, err)
 	}
 	conf.Time = m.Now
-	tr := &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true, DialContext: (&net.Dialer{}).DialContext}
+	tr := &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true, DialContext: m.engineDialer(rec)}
 	return &engineClient{http: &http.Client{Transport: tr}, base: "https://" + engineAddr(rec.Endpoint)}, nil
+}
+
+// engineDialer goes through the machine's jump host, if it has one.
+func (m *Manager) engineDialer(rec *hostdb.Machine) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	if hasSSH(rec) && rec.Endpoint.Jump != nil {
+		jump := *m.sshEndpoint(rec.Name, rec.Endpoint).Jump
+		return func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return sshutil.DialVia(ctx, jump, network, addr)
+		}
+	}
+	return (&net.Dialer{}).DialContext
 }
 
 func engineAddr(ep *hostdb.Endpoint) string {

@@ -32,8 +32,8 @@ func (o EngineOptions) config(driver string) (json.RawMessage, error) {
 	if o.InstallURL != "" && o.InstallURL != DefaultInstallURL {
 		return nil, fmt.Errorf("--engine-install-url %s: berth installs the engine that it brings along, and runs no script from elsewhere", o.InstallURL)
 	}
-	if len(o.Env) > 0 {
-		return nil, fmt.Errorf("--engine-env %s: berth does not set the engine's environment yet", strings.Join(o.Env, " "))
+	if err := checkEngineEnv(o.Env); err != nil {
+		return nil, err
 	}
 	c := config.Default()
 	for _, opt := range o.Opts {

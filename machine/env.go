@@ -3,13 +3,10 @@ package machine
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/hostdb"
 )
-
-const pathSeparator = string(os.PathSeparator)
 
 // Env is what a Docker client needs to reach a machine's engine.
 type Env struct {
@@ -25,6 +22,11 @@ func (m *Manager) Env(name string) (Env, error) {
 	if err != nil {
 		return Env{}, err
 	}
+	return m.envOf(rec)
+}
+
+func (m *Manager) envOf(rec *hostdb.Machine) (Env, error) {
+	name := rec.Name
 	if rec.Endpoint == nil || rec.Endpoint.Address == "" {
 		return Env{}, m.noAddress(name)
 	}

@@ -11,6 +11,9 @@ import (
 // ErrNotRunning is the error about a machine that would have to run.
 var ErrNotRunning = errors.New("Host is not running") //nolint:staticcheck // docker-machine's words
 
+// ErrNoSSH is the error about a machine that berth cannot log in to.
+var ErrNoSSH = errors.New("only its engine's URL is known: berth cannot log in to it, nor install or change anything there")
+
 // NotExistError is about a name that no machine has.
 type NotExistError struct{ Name, Program string }
 
@@ -63,3 +66,11 @@ func (m *Manager) hint(err error, format string, args ...any) error {
 	}
 	return &HintError{Err: err, Hint: strings.ReplaceAll(fmt.Sprintf(format, args...), "{berth}", m.Program)}
 }
+
+// RolledBackError is an engine that did not work, in whose place the one before it runs again.
+type RolledBackError struct{ Err error }
+
+func (e *RolledBackError) Error() string {
+	return fmt.Sprintf("the new engine does not work, and the previous one is back: %v", e.Err)
+}
+func (e *RolledBackError) Unwrap() error { return e.Err }

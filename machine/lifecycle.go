@@ -15,11 +15,38 @@ func (m *Manager) Start(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		if state == drivers.Running {
+		if state != drivers.Running {
+			return w.start(ctx)
+		}
+		moved, err := w.locate(ctx)
+		if err != nil {
+			return err
+		}
+		if !moved {
 			return &StateError{Name: name, State: state}
 		}
-		return w.start(ctx)
+		m.Report.Note(name, fmt.Sprintf("The address of %q is another: %s", name, w.rec.Endpoint.Address))
+		return w.fail(w.provision(ctx))
 	})
+}
+
+// locate asks where a machine that runs is, and records it; moved says that it is another address than before.
+func (w *work) locate(ctx context.Context) (moved bool, err error) {
+	l, ok := w.driver.(drivers.Locator)
+	if !ok {
+		return false, nil
+	}
+	ep, err := l.Locate(ctx, w.host)
+	if err != nil || ep.Address == w.rec.Endpoint.Address {
+		return false, nil // the machine runs, and that is what was asked for
+	}
+	if err := w.host.Save(w.host.State); err != nil {
+		return false, err
+	}
+	if _, err := w.refreshEndpoint(); err != nil {
+		return false, err
+	}
+	return true, w.lock.Put(w.rec)
 }
 
 func (w *work) start(ctx context.Context) error {

@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -90,13 +91,26 @@ func (m *Manager) ask(ctx context.Context, row Row) Row {
 	if err != nil {
 		row.Version = unknownVersion
 		if row.Error == "" {
-			row.Error = oneLine(err)
+			row.Error = m.whyUnknown(ctx, d, row.Machine, err)
 		}
 		return row
 	}
 	row.Version = "v" + row.Version
 	m.warn(ctx, d, &row)
 	return row
+}
+
+// whyUnknown says why an engine does not answer, and what to do where that is known.
+func (m *Manager) whyUnknown(ctx context.Context, d drivers.Driver, rec *hostdb.Machine, err error) string {
+	if l, ok := d.(drivers.Locator); ok {
+		if ep, lerr := l.Locate(ctx, m.host(nil, rec)); lerr == nil && ep.Address != "" && ep.Address != rec.Endpoint.Address {
+			return fmt.Sprintf("its address is %s now: %s start %s", ep.Address, m.Program, rec.Name)
+		}
+	}
+	if isCertError(err) {
+		return oneLine(fmt.Errorf("%w: %s regenerate-certs %s", err, m.Program, rec.Name))
+	}
+	return oneLine(err)
 }
 
 // warn adds what the driver knows to be wrong with a machine of which no error is known.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/hostdb"
+	"github.com/getberth/berth/sshutil"
 )
 
 // Manager makes, changes and removes the machines of one store. Its methods may be called at the same time.
@@ -23,6 +24,8 @@ type Manager struct {
 	Now     func() time.Time
 	// Program is how the user calls berth; it appears in hints.
 	Program string
+	// Again is the command line that the user gave, for hints that add to it.
+	Again string
 	// Owner goes into certificates, e.g. "alice@laptop". It is asked only when one is made.
 	Owner func() string
 	// TLS says where the authority and the client's pair are, if not in the store.
@@ -31,6 +34,10 @@ type Manager struct {
 	EngineBinary func(arch string) (string, error)
 	// Install puts the engine onto a machine.
 	Install Installer
+	// Uninstall takes it away again; nil is provisioning's.
+	Uninstall func(ctx context.Context, c *sshutil.Client) error
+	// DockerConfig is the folder of the docker client's configuration, for contexts.
+	DockerConfig string
 	// Limits are how long things may take; zero fields mean the defaults.
 	Limits Limits
 	// Getenv reads the variables that hold secrets; nil knows none.
@@ -158,7 +165,10 @@ type work struct {
 	rec    *hostdb.Machine
 	driver drivers.Driver
 	host   *drivers.Host
-	renew  bool // make certificates anew although the old ones are good
+	// opening is how to let others through the firewall of the machine to its engine; empty when there is no need.
+	opening string
+	touched bool // provisioning has begun to change the machine
+	renew   bool // make certificates anew although the old ones are good
 }
 
 func (m *Manager) work(l *hostdb.Lock, rec *hostdb.Machine, d drivers.Driver) (*work, error) {
@@ -203,7 +213,7 @@ func (w *work) refreshEndpoint() (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("finding the address of %q: %w", w.rec.Name, err)
 	}
-	if ep.HostKey == "" {
+	if ep.HostKey == "" && ep.SSHHost != "" {
 		ep.HostKey = w.host.Keys.HostPublic
 	}
 	if w.exposed = ep.HostKeyExposed; w.exposed && len(w.rec.HostKeys) > 0 {
@@ -215,7 +225,14 @@ func (w *work) refreshEndpoint() (changed bool, err error) {
 		w.rec.Endpoint = old
 	}
 	changed = old.Address != ep.Address || old.EnginePort != ep.EnginePort || !sameStrings(old.SANs, ep.SANs)
-	old.Address, old.EnginePort, old.SANs = ep.Address, ep.EnginePort, ep.SANs
-	old.SSHHost, old.SSHPort, old.SSHUser, old.HostKey = ep.SSHHost, ep.SSHPort, ep.SSHUser, ep.HostKey
+	record(old, ep)
 	return changed, nil
+}
+
+// record copies what a driver says into the store's form, and leaves alone what a later berth has put there.
+func record(to *hostdb.Endpoint, ep drivers.Endpoint) {
+	to.Address, to.EnginePort, to.SANs, to.ListenPort = ep.Address, ep.EnginePort, ep.SANs, ep.ListenPort
+	to.SSHHost, to.SSHPort, to.SSHUser, to.HostKey = ep.SSHHost, ep.SSHPort, ep.SSHUser, ep.HostKey
+	to.HostKeys, to.KeyFile, to.UserKeys = ep.HostKeys, ep.KeyFile, ep.UserKeys
+	to.Jump = (*hostdb.Jump)(ep.Jump)
 }

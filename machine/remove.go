@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/hostdb"
+	"github.com/getberth/berth/sshutil"
 )
 
 // RemoveOptions say how far Remove goes.
@@ -14,6 +16,8 @@ type RemoveOptions struct {
 	Broken bool
 	// Forget deletes the record without asking the driver, which may leave the machine itself behind.
 	Forget bool
+	// Uninstall removes the engine, with all containers, images and volumes, from a host that stays (see drivers.Adopter).
+	Uninstall bool
 }
 
 // Remove has the driver delete the machine and all that was made for it, then deletes the record. When the driver fails, the
@@ -31,15 +35,15 @@ func (m *Manager) Remove(ctx context.Context, name string, o RemoveOptions) erro
 	case err != nil:
 		return m.lookupError(name, err)
 	case o.Forget:
-		return l.Remove()
+		return errors.Join(m.dropContext(rec), l.Remove())
 	}
-	if err := m.removeMachine(ctx, l, rec); err != nil {
+	if err := m.removeMachine(ctx, l, rec, o); err != nil {
 		return err
 	}
-	return l.Remove()
+	return errors.Join(m.dropContext(rec), l.Remove())
 }
 
-func (m *Manager) removeMachine(ctx context.Context, l *hostdb.Lock, rec *hostdb.Machine) error {
+func (m *Manager) removeMachine(ctx context.Context, l *hostdb.Lock, rec *hostdb.Machine, o RemoveOptions) error {
 	d, err := m.Drivers.Get(rec.Driver)
 	if err != nil && nothingMade(rec) {
 		return nil
@@ -48,12 +52,49 @@ func (m *Manager) removeMachine(ctx context.Context, l *hostdb.Lock, rec *hostdb
 		return m.hint(err, "To drop the record and leave the machine as it is: {berth} rm --forget %s", rec.Name)
 	}
 	w := &work{m: m, lock: l, rec: rec, driver: d, host: m.host(l, rec)}
+	_, stays := d.(drivers.Adopter)
+	if o.Uninstall && !stays {
+		return fmt.Errorf("--uninstall: %q is deleted as a whole by its driver %s; nothing was done", rec.Name, rec.Driver)
+	}
 	if err := w.put(hostdb.Removing); err != nil {
 		return err
+	}
+	if o.Uninstall {
+		if err := w.uninstall(ctx); err != nil {
+			return m.hint(w.fail(err), "To try again: {berth} rm --uninstall %s. To leave the host as it is: {berth} rm %s", rec.Name, rec.Name)
+		}
 	}
 	err = w.step(fmt.Sprintf("Removing %q", rec.Name), func() error { return d.Remove(ctx, w.host) })
 	return m.hint(w.fail(err), "%q is kept; to try again: {berth} rm %s. To drop the record and leave the machine as it is: {berth} rm --forget %s",
 		rec.Name, rec.Name, rec.Name)
+}
+
+// uninstall removes the engine from a host that stays.
+func (w *work) uninstall(ctx context.Context) error {
+	return w.step(fmt.Sprintf("Uninstalling the engine from %q", w.rec.Name), func() error {
+		ep, err := w.m.SSHEndpoint(w.rec)
+		if err != nil {
+			return err
+		}
+		c, err := sshutil.Dial(ctx, ep)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return w.m.uninstaller()(ctx, c)
+	})
+}
+
+// Stays reports whether removing a machine leaves the host itself alone, and where that is.
+func (m *Manager) Stays(name string) (address string, stays bool) {
+	rec, d, err := m.load(name)
+	if err != nil {
+		return "", false
+	}
+	if _, stays = d.(drivers.Adopter); stays && rec.Endpoint != nil {
+		address = rec.Endpoint.Address
+	}
+	return address, stays
 }
 
 // nothingMade: a driver saves its state before any side effect.

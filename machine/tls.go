@@ -161,3 +161,29 @@ func (m *Manager) newClientPair(ca *certs.CA) (certs.Pair, error) {
 	pair := certs.Pair{Cert: cert, Key: key}
 	return pair, certs.CheckClient(pair, ca.PEM(), m.Now())
 }
+
+// givenPair puts a client's files into a machine's folder for an engine that berth did not install: those that the user named, else
+// the store's authority with a pair of this machine's own.
+func (m *Manager) givenPair(ctx context.Context, dir string) error {
+	if m.TLS.ClientCert == "" && m.TLS.ClientKey == "" {
+		ca, err := m.authority(ctx)
+		if err != nil {
+			return err
+		}
+		return m.clientPair(dir, ca, false)
+	}
+	f := m.tlsFiles()
+	var files []file
+	for name, path := range map[string]string{caFile: f.CACert, certFile: f.ClientCert, keyFile: f.ClientKey} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("reading the client's certificates: %w", err)
+		}
+		files = append(files, file{filepath.Join(dir, name), data})
+	}
+	if err := writeFiles(files...); err != nil {
+		return fmt.Errorf("writing the client's certificates: %w", err)
+	}
+	_, err := clientTLS(dir)
+	return err
+}

@@ -11,7 +11,8 @@ import (
 // configDone compares what the files mean: a light VM is given its first one in a seed, where JSON loses its white space.
 func (r *run) configDone(context.Context) (bool, error) {
 	have, want := r.facts.files[config.File], r.spec.Config
-	return bytes.Equal(have, want) || bytes.Equal(compact(have), compact(want)), nil
+	same := bytes.Equal(have, want) || bytes.Equal(compact(have), compact(want))
+	return same && r.envDone(), nil
 }
 
 // compact drops the white space of JSON; what is no JSON stays as it is.
@@ -23,9 +24,19 @@ func compact(data []byte) []byte {
 	return out.Bytes()
 }
 
+func (r *run) envDone() bool { return bytes.Equal(r.facts.files[config.EnvFile], r.spec.Env) }
+
 func (r *run) writeConfig(ctx context.Context) error {
+	files, after := []file{{config.File, r.spec.Config, 0o644}}, ""
+	switch {
+	case r.envDone():
+	case len(r.spec.Env) == 0:
+		after = "rm -f " + config.EnvFile
+	default:
+		files = append(files, file{config.EnvFile, r.spec.Env, 0o600})
+	}
 	// The mark comes before the change: a run that ends between the two restarts once too often, not once too rarely.
-	if err := r.write(ctx, ": > "+restartDue+" || return\n", "", file{config.File, r.spec.Config, 0o644}); err != nil {
+	if err := r.write(ctx, ": > "+restartDue+" || return\n", after, files...); err != nil {
 		return err
 	}
 	r.facts.restartDue = true

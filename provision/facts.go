@@ -28,6 +28,8 @@ type Facts struct {
 	OS     string // "linux"
 	Arch   string // GOARCH
 	Kernel string // release
+	Name   string // of the distribution, for people; "" in the light VM
+	CGroup string // version of the control groups: "1", "2" or ""; not looked for in the light VM
 	Init   Init
 	Via    string // how the user becomes root: "" when it is root, "sudo -n", "doas -n"
 
@@ -44,6 +46,7 @@ type Facts struct {
 	active      bool // the service runs
 	enabled     bool // and starts at boot
 	hasPrevious bool // a previous engine is kept
+	host        host // of machines that berth did not make
 }
 
 // Paths that provisioning uses beside those of package config.
@@ -52,6 +55,7 @@ const (
 	pidFile    = "/run/berth/berthd.pid"
 	logFile    = "/var/log/berthd.log" // of the light VM's init and of OpenRC; systemd has its journal
 	restartDue = "/run/berth-restart-due"
+	binaryDir  = "/usr/local/bin" // of config.Binary
 	previous   = config.Binary + ".previous"
 	unitFile   = "/etc/systemd/system/berthd.service"
 	rcFile     = "/etc/init.d/berthd"
@@ -101,22 +105,42 @@ openrc)
 	rc-service berthd status >/dev/null 2>&1 && echo "active yes"
 	[ -e /etc/runlevels/default/berthd ] && echo "enabled yes" ;;
 esac
-for f in ` + config.File + ` ` + config.CAFile + ` $cert ` + config.ServerCSR + ` ` + unitFile + ` ` + rcFile + `; do
+mounts=
+if [ "$init" != berth ]; then
+` + hostScript + `fi
+for f in ` + config.File + ` ` + config.EnvFile + ` ` + config.CAFile + ` $cert ` + config.ServerCSR + ` ` + unitFile + ` ` + rcFile + ` $mounts; do
 	[ -f $f ] && echo "file $f" && cat $f && echo && echo $end
 done
 echo end`
 
 // detect gathers the facts and refuses machines that the engine cannot run on.
 func (r *run) detect(ctx context.Context) (bool, error) {
-	mark := "END_" + rand.Text()
-	out, err := r.script(ctx, "end="+mark+"\n"+factsScript)
+	if err := r.gather(ctx); err != nil {
+		return false, err
+	}
+	if err := r.facts.check(); err != nil {
+		return false, err
+	}
+	e, err := r.spec.Engine(r.facts.Arch)
 	if err != nil {
 		return false, err
 	}
-	if r.facts, err = parseFacts(out, mark); err != nil {
-		return false, err
+	if !validSum(e.SHA256) {
+		return false, fmt.Errorf("the engine's checksum %q is none", e.SHA256)
 	}
-	return true, r.facts.check()
+	r.engine = e
+	return true, r.judge()
+}
+
+// gather asks the machine.
+func (r *run) gather(ctx context.Context) error {
+	mark := "END_" + rand.Text()
+	out, err := r.script(ctx, fmt.Sprintf("end=%s\nport=%d\n", mark, r.port())+factsScript)
+	if err != nil {
+		return err
+	}
+	r.facts, err = parseFacts(out, mark)
+	return err
 }
 
 func (f Facts) check() error {
@@ -167,6 +191,10 @@ func (f *Facts) set(name, value string) (err error) {
 		f.Init = Init(value)
 	case "via":
 		f.Via = value
+	case "name":
+		f.Name = strings.Trim(value, `"'`)
+	case "cgroup":
+		f.CGroup = value
 	case "image":
 		f.imageSHA256 = value
 	case "tool":
@@ -180,6 +208,7 @@ func (f *Facts) set(name, value string) (err error) {
 		}
 	default:
 		f.setFlag(name)
+		return f.host.set(name, value)
 	}
 	return nil
 }

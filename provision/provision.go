@@ -13,6 +13,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"github.com/getberth/berth/engine/config"
 )
 
 // Host is a machine, as the steps need it.
@@ -34,6 +36,7 @@ type Spec struct {
 	Engine func(arch string) (Engine, error)
 	// Config is the content of config.File.
 	Config []byte
+	Env    []byte // content of config.EnvFile; empty for none
 	TLS    TLS
 	// HealthTimeout is how long the engine may take to answer; 0 means a minute.
 	HealthTimeout time.Duration
@@ -42,7 +45,7 @@ type Spec struct {
 // Engine is an engine's binary.
 type Engine struct {
 	SHA256 string                        // of the binary itself, hex in lower case
-	Zstd   bool                          // Open yields the binary compressed with zstd
+	Size   int64                         // of the binary itself, in bytes
 	Open   func() (io.ReadCloser, error) // may be called more than once; not called when the machine has it already
 }
 
@@ -90,6 +93,8 @@ type Step struct {
 type Result struct {
 	Facts   Facts
 	Changed []string // names of the steps that changed something
+	// Replaced says that a new engine is in the place of another, which is kept for Rollback.
+	Replaced bool
 }
 
 // Apply provisions a machine. The observer may be nil; it is called from the goroutine of the call and of its uploads.
@@ -103,6 +108,7 @@ func Apply(ctx context.Context, h Host, spec Spec, observe func(Event)) (Result,
 	r := &run{host: h, spec: spec, observe: observe}
 	var res Result
 	for _, s := range r.steps() {
+		had := r.facts.Binary != ""
 		changed, err := r.do(ctx, s)
 		if changed {
 			res.Changed = append(res.Changed, s.Name)
@@ -111,33 +117,69 @@ func Apply(ctx context.Context, h Host, spec Spec, observe func(Event)) (Result,
 			res.Facts = r.facts
 			return res, fmt.Errorf("%s: %w", s.Name, err)
 		}
+		res.Replaced = res.Replaced || changed && s.Name == stepEngine && had
 	}
 	res.Facts = r.facts
 	return res, nil
 }
 
-// Plan tells which steps Apply would have to do, in order, and changes nothing.
-func Plan(ctx context.Context, h Host, spec Spec) ([]string, error) {
-	if err := spec.check(); err != nil {
-		return nil, err
+// Planned is a step that is to be done, and what it would change on the machine.
+type Planned struct {
+	Step    string
+	Changes []string
+}
+
+// Plan tells which steps Apply would have to do, in order, and changes nothing. The specification's TLS may be empty but for Check.
+func Plan(ctx context.Context, h Host, spec Spec) ([]Planned, Facts, error) {
+	if spec.Engine == nil || spec.TLS.Check == nil || len(spec.Config) == 0 {
+		return nil, Facts{}, errIncomplete
 	}
 	r := &run{host: h, spec: spec, observe: func(Event) {}, dry: true}
-	var todo []string
+	var todo []Planned
 	for _, s := range r.steps() {
 		done, err := s.Check(ctx)
 		if err != nil {
-			return todo, fmt.Errorf("%s: %w", s.Name, err)
+			return todo, r.facts, fmt.Errorf("%s: %w", s.Name, err)
 		}
 		if !done {
-			todo = append(todo, s.Name)
+			todo = append(todo, Planned{s.Name, r.changes(s.Name)})
 		}
 	}
-	return todo, nil
+	return todo, r.facts, nil
 }
+
+// changes says what a step would change.
+func (r *run) changes(step string) []string {
+	switch step {
+	case stepEngine:
+		what := fmt.Sprintf("%s, %d MB", config.Binary, r.engine.Size>>20)
+		if r.facts.Binary == config.Binary {
+			what += "; the present one is kept as " + previous
+		}
+		return []string{what}
+	case stepConfig:
+		files := []string{config.File}
+		if !r.envDone() {
+			files = append(files, config.EnvFile)
+		}
+		return files
+	case stepTLS:
+		return []string{config.TLSDir + ", with a key that is made there and stays there"}
+	case stepService:
+		what := []string{"the service berthd, started now and at boot"}
+		if f, ok := r.facts.Init.definition(); ok {
+			what[0] += ": " + f.path
+		}
+		return append(what, fmt.Sprintf("the engine listens on port %d and on %s, and keeps its data in %s", r.port(), config.Socket, config.DataRoot))
+	}
+	return nil
+}
+
+var errIncomplete = errors.New("provisioning: the specification is incomplete")
 
 func (s Spec) check() error {
 	if s.Engine == nil || s.TLS.Sign == nil || s.TLS.Check == nil || len(s.TLS.CA) == 0 || len(s.Config) == 0 {
-		return errors.New("provisioning: the specification is incomplete")
+		return errIncomplete
 	}
 	return nil
 }
@@ -153,13 +195,21 @@ type run struct {
 	engine Engine // for this machine; known once the system is
 }
 
+// Names of the steps that change something.
+const (
+	stepEngine  = "installing the engine"
+	stepConfig  = "configuring the engine"
+	stepTLS     = "issuing certificates"
+	stepService = "running the engine"
+)
+
 func (r *run) steps() []Step {
 	return []Step{
 		{Name: "detecting the system", Check: r.detect},
-		{Name: "installing the engine", Check: r.engineDone, Apply: r.pushEngine},
-		{Name: "configuring the engine", Check: r.configDone, Apply: r.writeConfig},
-		{Name: "issuing certificates", Check: r.tlsDone, Apply: r.issue},
-		{Name: "running the engine", Check: r.serviceDone, Apply: r.startService},
+		{Name: stepEngine, Check: r.engineDone, Apply: r.pushEngine},
+		{Name: stepConfig, Check: r.configDone, Apply: r.writeConfig},
+		{Name: stepTLS, Check: r.tlsDone, Apply: r.issue},
+		{Name: stepService, Check: r.serviceDone, Apply: r.startService},
 		{Name: "checking the engine", Check: r.healthy},
 	}
 }

@@ -41,7 +41,7 @@ func TestFreshGuest(t *testing.T) {
 	good := buildEngine(t, "-X main.version=1")
 	m := newMachine(t)
 	m.asGuest(good)
-	o := newOwner(t, good.zstd(t))
+	o := newOwner(t, good.plain())
 	pid := m.read("run/berth/berthd.pid")
 
 	res, err := o.apply(t, m)
@@ -57,7 +57,7 @@ func TestFreshGuest(t *testing.T) {
 	}
 	checkTLS(t, m, o)
 
-	if todo, err := provision.Plan(t.Context(), m, o.spec); err != nil || len(todo) > 0 {
+	if todo, _, err := provision.Plan(t.Context(), m, o.spec); err != nil || len(todo) > 0 {
 		t.Errorf("plan for a machine that is fine: %q, %v", todo, err)
 	}
 	before := snapshot(t, m)
@@ -105,7 +105,7 @@ func TestGuestGetsNewerEngine(t *testing.T) {
 	old, newer := buildEngine(t, "-X main.version=1"), buildEngine(t, "-X main.version=2")
 	m := newMachine(t)
 	m.asGuest(old)
-	o := newOwner(t, newer.zstd(t))
+	o := newOwner(t, newer.plain())
 	res, err := o.apply(t, m)
 	changed(t, res, err, installing, issuing, running)
 	if s := m.pingSoon(); !strings.HasPrefix(s, "OK 2") {
@@ -231,8 +231,8 @@ func TestSystemd(t *testing.T) {
 	good := buildEngine(t, "-X main.version=1")
 	m := newMachine(t)
 	m.asSystemd()
-	o := newOwner(t, good.zstd(t))
-	if todo, err := provision.Plan(t.Context(), m, o.spec); err != nil || len(todo) != 4 {
+	o := newOwner(t, good.plain())
+	if todo, _, err := provision.Plan(t.Context(), m, o.spec); err != nil || len(todo) != 4 {
 		t.Errorf("plan: %q, %v", todo, err)
 	}
 	if m.read(config.Binary) != "(no such file or directory)" {
@@ -322,22 +322,21 @@ func breakAndRollBack(t *testing.T, m *machine, good, broken engine) {
 func TestUploadResumes(t *testing.T) {
 	good := buildEngine(t, "-X main.version=1")
 	for _, tt := range []struct {
-		name   string
-		spoil  bool
-		plain  bool
-		noGzip bool
-	}{{"zstd given, gzip there", false, false, false}, {"plain", false, true, true}, {"what is there is of no use", true, true, false}} {
+		name  string
+		tool  string // that unpacks it
+		spoil bool
+	}{{"by gzip", "gzip", false}, {"by zstd", "zstd", false}, {"as it is", "", false}, {"what is there is of no use", "gzip", true}} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := newMachine(t)
 			m.asSystemd()
-			if tt.noGzip {
+			switch tt.tool {
+			case "":
 				m.useDash()
 				m.replaceTool("gzip", "")
+			case "zstd":
+				m.copyTool("zstd")
 			}
-			e := good.zstd(t)
-			if tt.plain {
-				e = good.plain()
-			}
+			e := good.plain()
 			o := newOwner(t, e)
 			m.cut = 700_000
 			if _, err := o.apply(t, m); !errors.Is(err, errCut) {
@@ -433,6 +432,52 @@ func TestUnfitMachines(t *testing.T) {
 			m.replaceTool("uname", "echo Linux 6.1 mips")
 		}, "no engine for mips"},
 		{"another system", func(m *machine) { m.replaceTool("uname", "echo FreeBSD 14 amd64") }, "the engine requires Linux"},
+		{"a full disk", func(m *machine) {
+			m.asSystemd()
+			m.replaceTool("df", `echo head; case "$*" in */usr/local/bin) echo "/dev/vda1 9 9 3000 99% /usr/local";; *) echo "/dev/vda1 9 9 999999 1% /";; esac`)
+		}, "the disk of /usr/local/bin is full: "},
+		{"a full disk for data", func(m *machine) {
+			m.asSystemd()
+			m.replaceTool("df", `echo head; case "$*" in */var/lib) echo "/dev/vda1 9 9 3000 99% /var";; *) echo "/dev/vda1 9 9 999999 1% /";; esac`)
+		}, "the disk of /var/lib/berth is full: 16 MB are needed, 2 MB are free"},
+		{"read-only", func(m *machine) {
+			m.asSystemd()
+			m.write("proc/mounts", "/dev/vda1 / ext4 rw 0 0\n/dev/vda2 /usr erofs ro,relatime 0 0\n", 0o644)
+			m.replaceTool("df", `echo head; case "$*" in */usr/local/bin) echo "/dev/vda2 9 9 999999 1% /usr";; *) echo "/dev/vda1 9 9 999999 1% /";; esac`)
+		}, "/usr/local/bin cannot be written to: the file system at /usr is read-only"},
+		{"an old kernel", func(m *machine) {
+			m.asSystemd()
+			m.replaceTool("uname", `case "$1" in -r) echo 4.19.0;; *) echo Linux 4.19.0-amd64 x86_64;; esac`)
+		}, "the kernel 4.19.0-amd64 is too old: the engine requires Linux 5.10 or newer"},
+		{"a kernel without modules", func(m *machine) {
+			m.asSystemd()
+			m.replaceTool("uname", `case "$1" in -r) echo 6.1.0;; *) echo Linux 6.1.0 x86_64;; esac`)
+			m.write("lib/modules/6.1.0/modules.dep", "kernel/net/bridge/bridge.ko.xz:\nkernel/drivers/net/veth.ko:\n", 0o644)
+			m.write("lib/modules/6.1.0/modules.builtin", "", 0o644)
+			for _, d := range []string{"bridge", "veth", "nf_tables"} {
+				_ = os.Remove(m.path("sys/module/" + d))
+			}
+		}, "the kernel 6.1.0 has no nf_tables"},
+		{"a kernel whose modules are gone", func(m *machine) {
+			m.asSystemd()
+			m.write("proc/filesystems", "ext4\n", 0o644)
+		}, "has no overlay, and its modules are not installed"},
+		{"no control groups", func(m *machine) {
+			m.asSystemd()
+			_ = os.RemoveAll(m.path("sys/fs/cgroup"))
+		}, "no control groups are mounted"},
+		{"dockerd", func(m *machine) {
+			m.asSystemd()
+			m.write("proc/4711/comm", "dockerd\n", 0o644)
+		}, "dockerd runs there (process 4711)"},
+		{"its port is taken", func(m *machine) {
+			m.asSystemd()
+			m.write("proc/net/tcp6", "  sl  local_address remote_address st\n   0: 00000000000000000000000000000000:0948 00000000000000000000000000000000:0000 0A 0\n", 0o644)
+		}, "another program listens on the engine's port 2376"},
+		{"nonsense about disks", func(m *machine) {
+			m.asSystemd()
+			m.replaceTool("df", `echo head; echo "/dev/vda1 9 9 -5 99% /"`)
+		}, "unexpected free space"},
 		{"no sha256sum", func(m *machine) {
 			m.asSystemd()
 			m.replaceTool("sha256sum", "")
@@ -442,7 +487,9 @@ func TestUnfitMachines(t *testing.T) {
 			m := newMachine(t)
 			m.useDash()
 			tt.make(m)
-			_, err := newOwner(t, good.plain()).apply(t, m)
+			o := newOwner(t, good.plain())
+			o.spec.Config = []byte(`{"hosts":["unix:///run/berth/docker.sock","tcp://0.0.0.0:2376"]}`)
+			_, err := o.apply(t, m)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
@@ -450,5 +497,109 @@ func TestUnfitMachines(t *testing.T) {
 				t.Error("the machine was changed")
 			}
 		})
+	}
+}
+
+// TestAllProblemsAtOnce: nobody wants to hear of them one by one.
+func TestAllProblemsAtOnce(t *testing.T) {
+	m := newMachine(t)
+	m.asSystemd()
+	_ = os.RemoveAll(m.path("sys/fs/cgroup"))
+	m.write("proc/4711/comm", "dockerd\n", 0o644)
+	_, err := newOwner(t, buildEngine(t, "-X main.version=1").plain()).apply(t, m)
+	var unfit *provision.UnfitError
+	if !errors.As(err, &unfit) || len(unfit.Problems) != 2 || !strings.Contains(unfit.Advice(), "systemctl disable --now docker") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFactsOfAHost(t *testing.T) {
+	m := newMachine(t)
+	m.asSystemd()
+	m.write("etc/ufw/ufw.conf", "ENABLED=yes\n", 0o644)
+	o := newOwner(t, buildEngine(t, "-X main.version=1").plain())
+	o.spec.Config = []byte(`{"hosts":["tcp://0.0.0.0:2376"]}`)
+	todo, f, err := provision.Plan(t.Context(), m, o.spec)
+	if err != nil || f.Name != "Tiny Linux 1" || f.CGroup != "2" || f.Opening(2376) != "ufw allow 2376/tcp" {
+		t.Errorf("facts %+v, %v", f, err)
+	}
+	var text []string
+	for _, p := range todo {
+		text = append(text, p.Step+": "+strings.Join(p.Changes, "; "))
+	}
+	for _, want := range []string{"/usr/local/bin/berthd, ", "/etc/berth/daemon.json", "/etc/berth/tls", "/etc/systemd/system/berthd.service", "port 2376"} {
+		if !strings.Contains(strings.Join(text, "\n"), want) {
+			t.Errorf("the plan does not tell of %s:\n%s", want, strings.Join(text, "\n"))
+		}
+	}
+	m.write("etc/ufw/user.rules", "-A ufw-user-input -p tcp --dport 2376 -j ACCEPT\n", 0o644)
+	if _, f, err := provision.Plan(t.Context(), m, o.spec); err != nil || f.Opening(2376) != "" {
+		t.Errorf("a port that is open: %q, %v", f.Opening(2376), err)
+	}
+}
+
+func TestEngineEnvironment(t *testing.T) {
+	good := buildEngine(t, "-X main.version=1")
+	m := newMachine(t)
+	m.asSystemd()
+	o := newOwner(t, good.plain())
+	o.spec.Env = []byte("HTTP_PROXY=http://u:p@proxy:3128/$x'\"\n")
+	res, err := o.apply(t, m)
+	changed(t, res, err, installing, configuring, issuing, running)
+	if fi, err := os.Stat(m.path(config.EnvFile)); err != nil || fi.Mode().Perm() != 0o600 || m.read(config.EnvFile) != string(o.spec.Env) {
+		t.Errorf("the environment: %v, %v: %q", fi, err, m.read(config.EnvFile))
+	}
+	res, err = o.apply(t, m)
+	changed(t, res, err)
+	o.spec.Env = nil
+	res, err = o.apply(t, m)
+	changed(t, res, err, configuring, running)
+	if _, err := os.Stat(m.path(config.EnvFile)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the environment is still there: %v", err)
+	}
+}
+
+// TestUninstallLeavesTheHostAsItWas compares all files of the machine.
+func TestUninstallLeavesTheHostAsItWas(t *testing.T) {
+	for name, as := range map[string]func(*machine){"systemd": (*machine).asSystemd, "openrc": (*machine).asOpenRC} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			as(m)
+			before := m.tree()
+			o := newOwner(t, buildEngine(t, "-X main.version=1").plain())
+			o.spec.Env = []byte("A=b\n")
+			if _, err := o.apply(t, m); err != nil {
+				t.Fatal(err)
+			}
+			m.write(config.Binary+"-0123456789abcdef.gz.part", "x", 0o600)
+			if err := provision.Uninstall(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+			if after := m.tree(); after != before {
+				t.Errorf("before:\n%s\nafter:\n%s", before, after)
+			}
+			if _, err := m.ping(); err == nil {
+				t.Error("the engine runs on")
+			}
+			if err := provision.Uninstall(t.Context(), m); err != nil {
+				t.Errorf("once more: %v", err)
+			}
+		})
+	}
+}
+
+func TestOpenRC(t *testing.T) {
+	m := newMachine(t)
+	m.asOpenRC()
+	o := newOwner(t, buildEngine(t, "-X main.version=1").plain())
+	res, err := o.apply(t, m)
+	changed(t, res, err, installing, configuring, issuing, running)
+	res, err = o.apply(t, m)
+	changed(t, res, err)
+	o.spec.Config = []byte("{\"debug\":true}\n")
+	res, err = o.apply(t, m)
+	changed(t, res, err, configuring, running)
+	if s := m.pingSoon(); !strings.Contains(s, "debug") {
+		t.Errorf("the engine runs with %q", s)
 	}
 }

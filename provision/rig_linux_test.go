@@ -13,12 +13,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/getberth/berth/certs"
 	"github.com/getberth/berth/engine/config"
@@ -69,17 +68,7 @@ func buildEngine(t *testing.T, flags string) engine {
 }
 
 func (e engine) plain() provision.Engine {
-	return provision.Engine{SHA256: e.sum, Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(e.binary)), nil }}
-}
-
-func (e engine) zstd(t *testing.T) provision.Engine {
-	t.Helper()
-	w, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	packed := w.EncodeAll(e.binary, nil)
-	return provision.Engine{SHA256: e.sum, Zstd: true, Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(packed)), nil }}
+	return provision.Engine{SHA256: e.sum, Size: int64(len(e.binary)), Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(e.binary)), nil }}
 }
 
 func newMachine(t *testing.T) *machine {
@@ -111,23 +100,40 @@ func newMachine(t *testing.T) *machine {
 		}
 	}
 	m.write("dev/null", "", 0o666) // a regular file will do
+	m.mkdir("sys/fs/cgroup")
+	m.write("sys/fs/cgroup/cgroup.controllers", "cpu memory pids", 0o644)
+	m.write("proc/filesystems", "nodev\toverlay\n", 0o644)
+	m.write("proc/mounts", "/dev/vda1 / ext4 rw,relatime 0 0\n", 0o644)
+	m.write("etc/os-release", "ID=tiny\nPRETTY_NAME=\"Tiny Linux 1\"\n", 0o644)
+	for _, d := range []string{"sys/module/bridge", "sys/module/veth", "sys/module/nf_tables", "proc/self/ns/mnt", "proc/self/ns/pid", "proc/self/ns/net", "proc/self/ns/ipc", "proc/self/ns/uts"} {
+		m.mkdir(d)
+	}
+	m.replaceTool("df", `echo "Filesystem 1024-blocks Used Available Capacity Mounted on"; echo "/dev/vda1 9 9 999999 1% /"`)
 	m.write("usr/bin/enter", "#!/bin/sh\nexec chroot "+root+" /bin/sh \"$@\"\n", 0o755)
 	m.connect()
 	return m
 }
 
-// useDash makes dash the machine's shell: busybox's looks at its own applets before it looks at files.
-func (m *machine) useDash() {
+// copyTool gives the machine a program of this computer, with its libraries.
+func (m *machine) copyTool(name string) {
 	m.t.Helper()
-	out, err := exec.Command("ldd", "/bin/dash").Output()
+	path, err := exec.LookPath(name)
 	if err != nil {
-		m.t.Skip("dash is not installed")
+		m.t.Skip(name + " is not installed")
 	}
-	for _, f := range append(strings.Fields(string(out)), "/bin/dash") {
+	out, _ := exec.Command("ldd", path).Output() // fails for a static program
+	for _, f := range strings.Fields(string(out)) {
 		if strings.HasPrefix(f, "/") {
 			m.copy(f, f)
 		}
 	}
+	m.copy(path, "bin/"+name)
+}
+
+// useDash makes dash the machine's shell: busybox's looks at its own applets before it looks at files.
+func (m *machine) useDash() {
+	m.t.Helper()
+	m.copyTool("dash")
 	m.copy("/bin/dash", "bin/sh")
 }
 
@@ -330,12 +336,60 @@ case "$*" in
 	kill $(cat /run/berth/berthd.pid) 2>/dev/null; rm -f /run/berth/*
 	$(sed -n s/^ExecStart=//p /etc/systemd/system/berthd.service) >>/run/journal 2>&1 </dev/null &
 	n=0; while ! [ -S /run/berth/docker.sock ]; do n=$((n+1)); [ $n -lt 15 ] || exit 1; sleep 0.1; done ;;
-daemon-reload) ;;
+"disable --now --quiet berthd.service") kill $(cat /run/berth/berthd.pid) 2>/dev/null; rm -f /run/enabled /run/berth/* ;;
+"reset-failed berthd.service" | daemon-reload) ;;
+"is-active --quiet firewalld.service") exit 3 ;;
 *) exit 3 ;;
 esac
 `, 0o755)
 	m.write("usr/bin/journalctl", "#!/bin/sh\ncat /run/journal\n", 0o755)
 	m.t.Cleanup(func() { _ = exec.Command("chroot", m.root, "/bin/sh", "-c", "kill $(cat /run/berth/berthd.pid)").Run() })
+}
+
+// asOpenRC makes the machine one with OpenRC, as far as provisioning sees of it.
+func (m *machine) asOpenRC() {
+	m.t.Helper()
+	m.write("run/openrc/softlevel", "default", 0o644)
+	m.mkdir("etc/init.d")
+	m.mkdir("etc/runlevels/default")
+	m.write("usr/bin/rc-update", `#!/bin/sh
+shift
+case "$1" in
+add) ln -s /etc/init.d/$2 /etc/runlevels/$3/$2 ;;
+delete) rm /etc/runlevels/$3/$2 ;;
+*) exit 3 ;;
+esac
+`, 0o755)
+	m.write("usr/bin/rc-service", `#!/bin/sh
+[ "$1" = -q ] && shift
+running() { kill -0 $(cat /run/berth/berthd.pid) 2>/dev/null; }
+stop() { kill $(cat /run/berth/berthd.pid) 2>/dev/null; rm -f /run/berth/*; }
+case "$2" in
+status) running ;;
+stop) stop ;;
+restart) stop
+	. /etc/init.d/$1
+	$command $command_args >>$output_log 2>&1 </dev/null & ;;
+*) exit 3 ;;
+esac
+`, 0o755)
+	m.t.Cleanup(func() { _ = exec.Command("chroot", m.root, "/bin/sh", "-c", "kill $(cat /run/berth/berthd.pid)").Run() })
+}
+
+// tree lists all files of the machine, apart from what our stand-ins for its init system write.
+func (m *machine) tree() string {
+	m.t.Helper()
+	out, err := exec.Command("find", m.root, "-path", m.root+"/bin", "-prune", "-o", "-printf", "%P %m %y %l\n").Output()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	lines := strings.Split(string(out), "\n")
+	lines = slices.DeleteFunc(lines, func(l string) bool {
+		name, _, _ := strings.Cut(l, " ")
+		return slices.Contains([]string{"run/systemctl.log", "run/journal", "run/enabled"}, name)
+	})
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
 
 // owner is the person at the other end: a CA, and what the machine is to be like.

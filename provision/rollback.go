@@ -10,7 +10,7 @@ import (
 // Rollback puts back the engine that the last push replaced, and restarts it. In a light VM without one, the image's takes over.
 func Rollback(ctx context.Context, h Host) error {
 	r := &run{host: h, observe: func(Event) {}}
-	if _, err := r.detect(ctx); err != nil {
+	if err := r.gather(ctx); err != nil {
 		return err
 	}
 	back := "mv -f " + previous + " " + config.Binary
@@ -21,7 +21,7 @@ func Rollback(ctx context.Context, h Host) error {
 	default:
 		return errors.New("rolling the engine back: the machine keeps no previous one")
 	}
-	_, err := r.script(ctx, ": > "+restartDue+" && "+back+" && rm -f "+config.Binary+config.StampSuffix+" || return\n"+r.facts.Init.restart())
+	_, err := r.script(ctx, ": > "+restartDue+" && "+back+" && rm -f "+config.Binary+config.StampSuffix+" || return\n"+r.facts.Init.restart(true))
 	if err != nil {
 		return r.withLog(ctx, err)
 	}

@@ -69,12 +69,22 @@ func TestParseFacts(t *testing.T) {
 	}
 }
 
+// FuzzParseFacts: whatever a machine answers, it is understood or refused.
 func FuzzParseFacts(f *testing.F) {
-	f.Add([]byte(factsVersion + "\nuname Linux\npart 1 x\nfile /x\nabc\nMARK\nend\n"))
-	f.Fuzz(func(t *testing.T, out []byte) {
-		facts, err := parseFacts(out, "MARK")
-		if err == nil {
-			_ = facts.check()
+	f.Add([]byte(factsVersion + "\nuname Linux 6.1 x86_64\ntool gzip\nbinary abc /usr/bin/berthd\npart 12 a.part\nfile /x\n{}\nMARK\nend\n"))
+	f.Add([]byte("noise\n" + factsVersion + "\nuname Linux 6.1 x86_64\ninit systemd\ndisk 100 /etc /\nlacks overlay surely\nlisten 0948\nend\n"))
+	f.Add([]byte(factsVersion + "\ndisk -1 / /\nend\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		facts, err := parseFacts(data, "MARK")
+		if err != nil {
+			return
+		}
+		r := &run{facts: facts, engine: Engine{Size: 1 << 20}, spec: Spec{Config: []byte(`{}`)}}
+		_, _ = facts.check(), r.judge()
+		for _, d := range facts.host.disks {
+			if d.free < 0 {
+				t.Errorf("%d bytes are free", d.free)
+			}
 		}
 	})
 }

@@ -46,13 +46,19 @@ output_log=` + logFile + `
 error_log=` + logFile + `
 respawn_delay=1
 respawn_max=0
-rc_ulimit="-n 1048576 -u unlimited"
 rc_cgroup_cleanup=no
 
 depend() {
-	need net
-	use cgroups dns
+	need net cgroups
+	use dns
 	after firewall
+}
+
+start_pre() {
+	# One by one, as rc_ulimit cannot: some shells take one limit at a time, and do not know all.
+	ulimit -n 1048576 2>/dev/null
+	ulimit -u unlimited 2>/dev/null
+	return 0
 }
 `
 
@@ -86,20 +92,27 @@ func (r *run) startService(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.script(ctx, body+r.facts.Init.restart()); err != nil {
+	if _, err := r.script(ctx, body+r.facts.Init.restart(r.facts.enabled && len(files) == 0)); err != nil {
 		return r.withLog(ctx, err)
 	}
 	r.facts.active, r.facts.enabled, r.facts.restartDue = true, true, false
 	return nil
 }
 
-// restart is a script that has the init system run the engine anew, and start it at boot. The mark is removed last. In the light
-// VM init starts the engine again whenever it ends; the old one must be gone before anyone asks whether the engine answers.
-func (i Init) restart() string {
+// restart is a script that has the init system run the engine anew, and start it at boot, which known says that it does already.
+// The mark is removed last. In the light VM init starts the engine again whenever it ends; the old one must be gone before anyone asks whether the engine answers.
+func (i Init) restart(known bool) string {
 	const unmark = "rm -f " + restartDue
 	switch i {
 	case Systemd:
-		return `systemctl daemon-reload && systemctl enable --quiet berthd.service && systemctl restart berthd.service && ` + unmark
+		// An engine that failed often is not started again, nor is the one that takes its place.
+		start := `systemctl reset-failed berthd.service 2>/dev/null
+systemctl restart berthd.service && ` + unmark
+		if known {
+			return start
+		}
+		return `systemctl enable --quiet berthd.service || return
+` + start // enable has systemd read its units again
 	case OpenRC:
 		return `[ -e /etc/runlevels/default/berthd ] || rc-update -q add berthd default || return
 rc-service -q berthd restart && ` + unmark

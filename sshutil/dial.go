@@ -139,6 +139,10 @@ func (h *handshake) explainPreface() (Kind, string) {
 
 // networkError explains an error of the connection below SSH.
 func networkError(ctx context.Context, e Endpoint, err error) error {
+	var jump *JumpError
+	if errors.As(err, &jump) {
+		return err // it tells all of it
+	}
 	out := &DialError{User: e.user(), Addr: e.Addr(), Kind: Other, Detail: err.Error(), Err: err}
 	var dns *net.DNSError
 	var timeout net.Error

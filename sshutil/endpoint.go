@@ -43,6 +43,8 @@ type Endpoint struct {
 	Timeout   time.Duration // of connecting, handshake and authentication together; 0 means DefaultTimeout
 	Keepalive time.Duration // between probes of a connection; a peer silent for three of them is dead. 0 means DefaultKeepalive
 
+	// Jump is the host through which this one is reached, with pinned keys of its own; nil when there is none.
+	Jump *Endpoint
 	// DialContext opens the connection below; nil is the plain network. A Client's DialContext goes through another machine.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	Banner      io.Writer // gets the server's banner, at most maxBanner bytes; nil drops it
@@ -81,6 +83,9 @@ func (e Endpoint) keepalive() time.Duration {
 func (e Endpoint) dial(ctx context.Context) (net.Conn, error) {
 	if e.DialContext != nil {
 		return e.DialContext(ctx, "tcp", e.Addr())
+	}
+	if e.Jump != nil {
+		return DialVia(ctx, *e.Jump, "tcp", e.Addr())
 	}
 	return (&net.Dialer{}).DialContext(ctx, "tcp", e.Addr())
 }

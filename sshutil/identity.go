@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
@@ -126,4 +127,16 @@ func loadKey(path string, passphrase func(string) ([]byte, error)) (ssh.Signer, 
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return s, nil
+}
+
+// UserKeys are the private keys in a home folder that ssh would offer without being told, those that there are.
+func UserKeys(home string) []string {
+	var keys []string
+	for _, name := range []string{"id_ed25519", "id_ecdsa", "id_rsa"} {
+		path := filepath.Join(home, ".ssh", name)
+		if _, err := os.Stat(path); err == nil {
+			keys = append(keys, path)
+		}
+	}
+	return keys
 }

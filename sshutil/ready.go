@@ -71,6 +71,9 @@ func (w Wait) patience(k Kind) time.Duration {
 }
 
 func kindOf(err error) Kind {
+	if errors.Is(err, Refused) {
+		return Refused // also by a jump host that cannot reach it yet
+	}
 	var d *DialError
 	if errors.As(err, &d) {
 		return d.Kind

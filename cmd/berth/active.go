@@ -8,6 +8,7 @@ import (
 
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/hostdb"
+	"github.com/getberth/berth/machine"
 )
 
 var (
@@ -31,7 +32,7 @@ func (a *app) activeCmd() *cobra.Command {
 	return cmd
 }
 
-// active asks only the machines that DOCKER_HOST can mean.
+// active asks only the machines that DOCKER_HOST or DOCKER_CONTEXT can mean.
 func (a *app) active(cmd *cobra.Command, limit time.Duration) error {
 	m, err := a.manager(cmd)
 	if err != nil {
@@ -43,7 +44,7 @@ func (a *app) active(cmd *cobra.Command, limit time.Duration) error {
 	}
 	var candidates []hostdb.Entry
 	for _, e := range entries {
-		if env, err := m.Env(e.Name); err == nil && env.Host == a.getenv("DOCKER_HOST") {
+		if env, err := m.Env(e.Name); err == nil && a.selected(machine.Row{Name: e.Name, URL: env.Host, Machine: e.Machine}) {
 			candidates = append(candidates, e)
 		}
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/hostdb"
 	"github.com/getberth/berth/machine"
+	"github.com/getberth/berth/machine/dockerctx"
+	"github.com/getberth/berth/sshutil"
 )
 
 // app is one run of berth: what it gets from its process, and the global flags.
@@ -28,6 +30,8 @@ type app struct {
 	now      func() time.Time
 	drivers  func(env driverEnv) *drivers.Registry
 	install  machine.Installer // nil is the real one
+
+	uninstall func(context.Context, *sshutil.Client) error // nil is the real one
 
 	global globalOptions
 }
@@ -127,13 +131,17 @@ func (a *app) manager(cmd *cobra.Command) (*machine.Manager, error) {
 		Debug:   a.debugOut(),
 		Now:     a.now,
 		Program: a.program(),
+		Again:   commandLineAgain(a.args),
 		Owner:   func() string { return owner(a.getenv) },
 		Getenv:  a.getenv,
 		TLS:     a.global.tls,
-		Install: a.install,
+		Install: a.install, Uninstall: a.uninstall,
 		EngineBinary: func(arch string) (string, error) {
 			return machine.FindEngine(arch, exe, a.getenv("BERTHD"))
 		},
+	}
+	if m.DockerConfig, err = dockerctx.Dir(a.getenv); err != nil {
+		m.DockerConfig = filepath.Join(store.Dir(), "docker") // nobody's, for want of a user's folder
 	}
 	if m.Install == nil {
 		m.Install = machine.InstallEngine

@@ -23,7 +23,10 @@ type createOptions struct {
 	engine machine.EngineOptions
 	sans   []string
 	swarm  swarmOptions
-	flags  map[string]*driverFlags // by driver
+	dryRun bool
+
+	context bool
+	flags   map[string]*driverFlags // by driver
 }
 
 func (a *app) createCmd() *cobra.Command {
@@ -40,13 +43,10 @@ func (a *app) createCmd() *cobra.Command {
 	f.SortFlags = false
 	f.StringVarP(&o.driver, "driver", "d", defaultDriver, "Driver to create machine with [$MACHINE_DRIVER]")
 	f.StringVar(&o.engine.InstallURL, "engine-install-url", machine.DefaultInstallURL, "Only the default: berth installs the engine that it brings along [$MACHINE_DOCKER_INSTALL_URL]")
-	f.StringArrayVar(&o.engine.Opts, "engine-opt", nil, "Option of the engine in the form flag=value")
-	f.StringArrayVar(&o.engine.InsecureRegistries, "engine-insecure-registry", nil, "Specify insecure registries to allow with the created engine")
-	f.StringArrayVar(&o.engine.RegistryMirrors, "engine-registry-mirror", nil, "Specify registry mirrors to use [$ENGINE_REGISTRY_MIRROR]")
-	f.StringArrayVar(&o.engine.Labels, "engine-label", nil, "Specify labels for the created engine")
-	f.StringVar(&o.engine.StorageDriver, "engine-storage-driver", "", "Specify a storage driver to use with the engine")
-	f.StringArrayVar(&o.engine.Env, "engine-env", nil, "Specify environment variables to set in the engine")
+	addEngineFlags(f, &o.engine)
 	f.StringArrayVar(&o.sans, "tls-san", nil, "Support extra SANs for TLS certs")
+	f.BoolVar(&o.dryRun, "dry-run", false, "Only check and show what would be done; nothing is written, here or there")
+	f.BoolVar(&o.context, "context", false, "Also make a context of the docker client for the machine, which follows its address and certificates")
 	o.swarm.addFlags(f)
 	shared := f.FlagUsages()
 	o.addDriverFlags(f, a.drivers(driverEnv{getenv: a.getenv}))
@@ -78,7 +78,7 @@ func (a *app) create(cmd *cobra.Command, args []string, o *createOptions) error 
 		return err
 	}
 	return a.createAll(cmd.Context(), m, names, func(name string) machine.CreateOptions {
-		return machine.CreateOptions{Name: name, Driver: o.driver, Options: options, Engine: o.engine, SANs: o.sans}
+		return machine.CreateOptions{Name: name, Driver: o.driver, Options: options, Engine: o.engine, SANs: o.sans, DryRun: o.dryRun, Context: o.context}
 	})
 }
 
@@ -86,7 +86,11 @@ func (a *app) create(cmd *cobra.Command, args []string, o *createOptions) error 
 func (a *app) createAll(ctx context.Context, m *machine.Manager, names []string, options func(string) machine.CreateOptions) error {
 	var made atomic.Int32
 	err := a.eachLimited(ctx, m, names, parallelCreate, func(ctx context.Context, m *machine.Manager, name string) error {
-		err := m.Create(ctx, options(name))
+		o := options(name)
+		err := m.Create(ctx, o)
+		if err == nil && o.DryRun {
+			return nil
+		}
 		if err == nil {
 			made.Add(1)
 			m.Report.Note(name, fmt.Sprintf("To see how to connect your Docker Client to the Docker Engine running on this virtual machine, run: %s env %s", a.args[0], name))

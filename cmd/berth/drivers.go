@@ -13,6 +13,8 @@ import (
 
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/drivers/digitalocean"
+	"github.com/getberth/berth/drivers/generic"
+	"github.com/getberth/berth/drivers/none"
 	"github.com/getberth/berth/drivers/qemu"
 	"github.com/getberth/berth/guest/seed"
 )
@@ -25,7 +27,19 @@ func allDrivers(env driverEnv) *drivers.Registry {
 	r.Add(qemu.Name, func() drivers.Driver {
 		return qemu.New(qemu.Config{GuestDir: guestDir(env), Helper: switchProgram(env), Store: env.store})
 	})
+	r.Add(generic.Name, func() drivers.Driver { return generic.New(genericConfig()) })
+	r.Add(none.Name, func() drivers.Driver { return none.New() })
 	return r
+}
+
+// genericConfig tells the driver where the user's ssh keeps keys.
+func genericConfig() generic.Config {
+	c := generic.Config{KnownHosts: []string{"/etc/ssh/ssh_known_hosts"}}
+	if home, err := os.UserHomeDir(); err == nil {
+		c.Home = home
+		c.KnownHosts = append(c.KnownHosts, filepath.Join(home, ".ssh", "known_hosts"))
+	}
+	return c
 }
 
 // guestDir finds the light VM's image: what BERTH_GUEST_DIR says, else the folder that goes with this berth, else none.

@@ -15,8 +15,8 @@ import (
 )
 
 type envOptions struct {
-	shell                 string
-	swarm, unset, noProxy bool
+	shell                          string
+	swarm, unset, noProxy, context bool
 }
 
 func (a *app) envCmd() *cobra.Command {
@@ -33,6 +33,8 @@ func (a *app) envCmd() *cobra.Command {
 	f.StringVar(&o.shell, "shell", "", "Force environment to be configured for a specified shell: [fish, cmd, powershell, tcsh, emacs], default is auto-detect")
 	f.BoolVarP(&o.unset, "unset", "u", false, "Unset variables instead of setting them")
 	f.BoolVar(&o.noProxy, "no-proxy", false, "Add machine IP to NO_PROXY environment variable")
+	f.BoolVar(&o.context, "context", false, "Select the machine by a context of the docker client, which is made if need be")
+	cmd.MarkFlagsMutuallyExclusive("context", "swarm")
 	_ = cmd.RegisterFlagCompletionFunc("shell", cobra.FixedCompletions(
 		[]string{"bash", "cmd", "emacs", "fish", "powershell", "sh", "tcsh", "zsh"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -58,10 +60,16 @@ func (a *app) env(cmd *cobra.Command, args []string, o envOptions) error {
 		if err != nil {
 			return err
 		}
-		vars = append(vars, variable{"DOCKER_TLS_VERIFY", "1"}, variable{"DOCKER_HOST", e.Host},
-			variable{"DOCKER_CERT_PATH", e.CertPath}, variable{"DOCKER_MACHINE_NAME", e.Name})
+		vars = append(vars, variable{name: "DOCKER_TLS_VERIFY", value: "1"}, variable{name: "DOCKER_HOST", value: e.Host},
+			variable{name: "DOCKER_CERT_PATH", value: e.CertPath}, variable{name: "DOCKER_MACHINE_NAME", value: e.Name})
+		if o.context {
+			if err := m.KeepContext(cmd.Context(), name); err != nil {
+				return err
+			}
+			vars = contextVariables(e)
+		}
 		if runtime.GOOS == "windows" {
-			vars = append(vars, variable{"COMPOSE_CONVERT_WINDOWS_PATHS", "true"})
+			vars = append(vars, variable{name: "COMPOSE_CONVERT_WINDOWS_PATHS", value: "true"})
 		}
 		if o.noProxy {
 			vars = append(vars, withAddress(noProxy(a.getenv), e.Address))
@@ -69,6 +77,9 @@ func (a *app) env(cmd *cobra.Command, args []string, o envOptions) error {
 	} else {
 		vars = append(vars, variable{name: "DOCKER_TLS_VERIFY"}, variable{name: "DOCKER_HOST"},
 			variable{name: "DOCKER_CERT_PATH"}, variable{name: "DOCKER_MACHINE_NAME"})
+		if o.context {
+			vars = append(vars, variable{name: "DOCKER_CONTEXT"})
+		}
 		if o.noProxy {
 			vars = append(vars, noProxy(a.getenv))
 		}
@@ -93,14 +104,25 @@ func (a *app) clientEnv(m *machine.Manager, name string, swarm bool) (machine.En
 	return e, err
 }
 
-type variable struct{ name, value string }
+// contextVariables select a machine by its context; the client prefers an address in the environment.
+func contextVariables(e machine.Env) []variable {
+	return []variable{
+		{name: "DOCKER_TLS_VERIFY", unset: true}, {name: "DOCKER_HOST", unset: true}, {name: "DOCKER_CERT_PATH", unset: true},
+		{name: "DOCKER_CONTEXT", value: e.Name}, {name: "DOCKER_MACHINE_NAME", value: e.Name},
+	}
+}
+
+type variable struct {
+	name, value string
+	unset       bool
+}
 
 // noProxy is the user's list of hosts that are reached without a proxy: the lower-case variable if it says anything.
 func noProxy(getenv func(string) string) variable {
 	if v := getenv("no_proxy"); v != "" {
-		return variable{"no_proxy", v}
+		return variable{name: "no_proxy", value: v}
 	}
-	return variable{"NO_PROXY", getenv("NO_PROXY")}
+	return variable{name: "NO_PROXY", value: getenv("NO_PROXY")}
 }
 
 // withAddress adds an address to the list unless it is there.
@@ -120,26 +142,30 @@ type shell struct {
 	quote      func(string) string
 	comment    string
 	hint       string // format; takes the command line
+	end        string // of a command
 }
+
+// unsetAmong is unset between assignments: where a shell takes the output as words of one line, it needs an end.
+func (s shell) unsetAmong() string { return strings.TrimRight(s.unset, ";\n") + s.end + "\n" }
 
 // shellNamed knows six families; whatever it does not know is taken for a POSIX shell.
 func shellNamed(name string) shell {
 	switch name {
 	case "fish":
-		return shell{set: "set -gx %s \"%s\";\n", unset: "set -e %s;\n", quote: escape(`\"$`, `\`), comment: "#", hint: "eval (%s)"}
+		return shell{set: "set -gx %s \"%s\";\n", unset: "set -e %s;\n", quote: escape(`\"$`, `\`), comment: "#", hint: "eval (%s)", end: ";"}
 	case "powershell", "pwsh":
 		return shell{set: "$Env:%s = \"%s\"\n", unset: "Remove-Item Env:\\\\%s\n", quote: escape("`\"$", "`"), comment: "#", hint: "& %s | Invoke-Expression"}
 	case "cmd":
 		return shell{set: "SET %s=%s\n", unset: "SET %s=\n", quote: asIs, comment: "REM", hint: "\t@FOR /f \"tokens=*\" %%i IN ('%s') DO @%%i"}
 	case "tcsh", "csh":
-		return shell{set: "setenv %s \"%s\";\n", unset: "unsetenv %s;\n", quote: asIs, comment: ":", hint: "eval `%s`"}
+		return shell{set: "setenv %s \"%s\";\n", unset: "unsetenv %s;\n", quote: asIs, comment: ":", hint: "eval `%s`", end: ";"}
 	case "emacs":
 		return shell{
 			set: "(setenv \"%s\" \"%s\")\n", unset: "(setenv \"%s\" nil)\n", quote: escape(`\"`, `\`), comment: ";;",
 			hint: "(with-temp-buffer (shell-command \"%s\" (current-buffer)) (eval-buffer))",
 		}
 	}
-	return shell{set: "export %s=\"%s\"\n", unset: "unset %s\n", quote: quotePOSIX, comment: "#", hint: "eval $(%s)"}
+	return shell{set: "export %s=\"%s\"\n", unset: "unset %s\n", quote: quotePOSIX, comment: "#", hint: "eval $(%s)", end: ";"}
 }
 
 func asIs(s string) string { return s }
@@ -179,6 +205,10 @@ func writeEnv(w io.Writer, sh shell, vars []variable, unset bool, args []string)
 	b := bufio.NewWriter(w)
 	defer b.Flush()
 	for _, v := range vars {
+		if v.unset && !unset {
+			fmt.Fprintf(w, sh.unsetAmong(), v.name)
+			continue
+		}
 		if unset {
 			fmt.Fprintf(b, sh.unset, v.name)
 			continue

@@ -131,6 +131,10 @@ func (c *fakeCloud) act(id, act string) error {
 	case "move":
 		vm.halt()
 		vm.Address = "127.0.0.2"
+	case "shift": // while berth does not look
+		vm.halt()
+		vm.Address = "127.0.0.3"
+		return vm.start()
 	case "refuse":
 		c.refuse[id] = true
 	case "relent":

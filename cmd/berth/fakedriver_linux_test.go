@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -160,6 +161,23 @@ func (d *fakeDriver) Endpoint(h *drivers.Host) (drivers.Endpoint, error) {
 	return drivers.Endpoint{Address: s.Address, EnginePort: s.EnginePort, SSHHost: s.Address, SSHPort: s.SSHPort, SSHUser: "root"}, nil
 }
 
+// Locate implements drivers.Locator.
+func (d *fakeDriver) Locate(ctx context.Context, h *drivers.Host) (drivers.Endpoint, error) {
+	var s fakeState
+	if err := json.Unmarshal(h.State, &s); err != nil {
+		return drivers.Endpoint{}, err
+	}
+	vm, err := d.get(ctx, h.Name)
+	if err != nil {
+		return drivers.Endpoint{}, err
+	}
+	s.Address, s.SSHPort, s.EnginePort = vm.Address, vm.SSHPort, vm.EnginePort
+	if h.State, err = json.Marshal(s); err != nil {
+		return drivers.Endpoint{}, err
+	}
+	return d.Endpoint(h)
+}
+
 func (d *fakeDriver) Diagnose(context.Context, *drivers.Host) (string, error) {
 	return "console: all is well", nil
 }
@@ -197,11 +215,28 @@ func (d *fakeDriver) call(ctx context.Context, method, path string, body []byte)
 
 // fakeInstall does over SSH what provisioning does about certificates, in the machine's home.
 func fakeInstall(ctx context.Context, c *sshutil.Client, in machine.Install) error {
+	if in.Plan != nil {
+		in.Plan([]string{"issuing certificates: server.pem"})
+		return nil
+	}
 	if err := fault(ctx, "connected"); err != nil {
 		return err
 	}
+	if slices.Contains(in.Config.Labels, "broken=yes") {
+		return errors.New("the engine chokes on its options")
+	}
+	if err := c.Run(ctx, "cat > engine.env", bytes.NewReader(in.Env), nil, nil); err != nil {
+		return err
+	}
+	conf, err := in.Config.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := c.Run(ctx, "cat > daemon.json", bytes.NewReader(conf), nil, nil); err != nil {
+		return err
+	}
 	end := in.Step("Issuing certificates")
-	err := issue(ctx, c, in)
+	err = issue(ctx, c, in)
 	end(err)
 	if err != nil {
 		return err
@@ -225,14 +260,15 @@ func issue(ctx context.Context, c *sshutil.Client, in machine.Install) error {
 	if err != nil {
 		return err
 	}
-	conf, err := in.Config.Marshal()
-	if err != nil {
-		return err
-	}
-	for name, data := range map[string][]byte{"ca.pem": in.CA, "server.pem": cert, "daemon.json": conf} {
+	for name, data := range map[string][]byte{"ca.pem": in.CA, "server.pem": cert} {
 		if err := c.Run(ctx, "cat > "+name, bytes.NewReader(data), nil, nil); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// fakeUninstall removes what fakeInstall wrote.
+func fakeUninstall(ctx context.Context, c *sshutil.Client) error {
+	return c.Run(ctx, "rm -f ca.pem server.pem daemon.json", nil, nil, nil)
 }

@@ -146,6 +146,9 @@ func newInspection(m *machine.Manager, rec *hostdb.Machine) inspection {
 			EngineOptions: engineInfoOf(rec), SwarmOptions: swarmInfoOf(rec), AuthOptions: authInfoOf(m, rec),
 		},
 	}
+	if env, err := m.EngineEnv(rec.Name); err == nil {
+		v.HostOptions.EngineOptions.Env = list(env)
+	}
 	if e, err := m.Env(rec.Name); err == nil {
 		v.URL = e.Host
 	}
@@ -157,7 +160,7 @@ func driverInfo(m *machine.Manager, rec *hostdb.Machine) map[string]any {
 	own := map[string]any{}
 	_ = json.Unmarshal(rec.DriverState, &own) // what is no object cannot be shown
 	info := map[string]any{
-		"IPAddress": "", "MachineName": rec.Name, "SSHUser": "", "SSHPort": 0, "SSHKeyPath": m.SSHKeyPath(rec.Name),
+		"IPAddress": "", "MachineName": rec.Name, "SSHUser": "", "SSHPort": 0, "SSHKeyPath": m.SSHKeyPath(rec),
 		"StorePath": m.Store.Dir(), "SwarmMaster": false, "SwarmHost": "", "SwarmDiscovery": "",
 	}
 	if ep := rec.Endpoint; ep != nil {

@@ -159,10 +159,18 @@ func (a *app) listItem(row machine.Row) listItem {
 	if row.Machine != nil {
 		item.SwarmOptions, item.EngineOptions = swarmInfoOf(row.Machine), engineInfoOf(row.Machine)
 	}
-	if row.State == drivers.Running && row.URL != "" && row.URL == a.getenv("DOCKER_HOST") {
+	if row.State == drivers.Running && row.URL != "" && a.selected(row) {
 		item.Active, item.ActiveHost = "*", true
 	}
 	return item
+}
+
+// selected tells whether the environment has the docker client use a machine; an address counts more than a context.
+func (a *app) selected(row machine.Row) bool {
+	if host := a.getenv("DOCKER_HOST"); host != "" {
+		return host == row.URL
+	}
+	return row.Machine != nil && row.Machine.Context && a.getenv("DOCKER_CONTEXT") == row.Name
 }
 
 // listFormat is how rows are printed.

@@ -14,7 +14,8 @@ func (a *app) commands() []command {
 		{"active", a.activeCmd}, {"config", a.configCmd}, {"create", a.createCmd}, {"drivers", a.driversCmd}, {"env", a.envCmd},
 		{"inspect", a.inspectCmd}, {"ip", a.ipCmd}, {"kill", a.killCmd}, {"ls", a.lsCmd}, {"mount", a.mountCmd},
 		{"provision", a.provisionCmd}, {"regenerate-certs", a.regenerateCertsCmd}, {"restart", a.restartCmd}, {"rm", a.rmCmd},
-		{"scp", a.scpCmd}, {"ssh", a.sshCmd}, {"start", a.startCmd}, {"status", a.statusCmd}, {"stop", a.stopCmd},
+		{"scp", a.scpCmd}, {"set", a.setCmd}, {"ssh", a.sshCmd}, {"ssh-config", a.sshConfigCmd},
+		{"start", a.startCmd}, {"status", a.statusCmd}, {"stop", a.stopCmd},
 		{"upgrade", a.upgradeCmd}, {"url", a.urlCmd}, {"version", a.versionCmd}, {"exit-codes", exitCodesTopic},
 		{"gc", a.gcCmd}, {"resize", a.resizeCmd}, {"snapshot", a.snapshotCmd},
 	}

@@ -36,7 +36,8 @@ func fakeMain() {
 			r.Add(digitalocean.Name, sync.OnceValue(func() drivers.Driver { return digitalocean.New(quickDroplets) }))
 			return r
 		},
-		install: fakeInstall,
+		install:   fakeInstall,
+		uninstall: fakeUninstall,
 	}
 	os.Exit(a.run(ctx))
 }

@@ -41,6 +41,11 @@ func newServe() *cobra.Command {
 				}
 				return err
 			}
+			if o.file == config.File {
+				if err := setEnvironment(config.EnvFile); err != nil {
+					return err
+				}
+			}
 			return serve(cmd.Context(), c, cmd.ErrOrStderr())
 		},
 	}

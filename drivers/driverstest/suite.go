@@ -59,6 +59,9 @@ func Refuses(why, flag string, value any) Option {
 // Unpowered says that the driver's machines cannot be turned off and on (a host that exists already): Start and Stop may refuse.
 func Unpowered() Option { return func(s *suite) { s.unpowered = true } }
 
+// Unprefixed names a flag that does not carry the driver's name, for docker-machine's sake or because it concerns others, too.
+func Unprefixed(flag string) Option { return func(s *suite) { s.unprefixed[flag] = true } }
+
 // Made tells whether anything of a machine exists. It is asked at the first save, before which nothing may.
 func Made(f func(h *drivers.Host) bool) Option { return func(s *suite) { s.made = f } }
 
@@ -80,6 +83,8 @@ type suite struct {
 	made      func(*drivers.Host) bool
 	unpowered bool
 	temp      string
+
+	unprefixed map[string]bool // flags
 }
 
 // Run checks a driver. newDriver is called often: each call stands for another process that knows of the earlier ones' machines
@@ -87,7 +92,7 @@ type suite struct {
 //
 // The suite boots one machine three times, and begins to make it a few times more.
 func Run(t *testing.T, newDriver func() drivers.Driver, options ...Option) {
-	s := &suite{new: newDriver, options: drivers.Options{}, temp: t.TempDir()}
+	s := &suite{new: newDriver, options: drivers.Options{}, temp: t.TempDir(), unprefixed: map[string]bool{}}
 	for _, f := range newDriver().Flags() {
 		s.options[f.Name] = f.Default
 	}
@@ -108,6 +113,9 @@ func (s *suite) flags(t *testing.T) {
 		p, _, ok := strings.Cut(f.Name, "-")
 		if prefix == "" {
 			prefix = p
+		}
+		if s.unprefixed[f.Name] {
+			ok, p = true, prefix
 		}
 		if !ok || p != prefix || f.Name != strings.ToLower(f.Name) {
 			t.Errorf("flag %q does not begin with the driver's name, %s-", f.Name, prefix)

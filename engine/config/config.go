@@ -6,6 +6,7 @@ package config
 const (
 	Dir        = "/etc/berth"               // 0755
 	File       = Dir + "/daemon.json"       // 0644; the engine's configuration
+	EnvFile    = Dir + "/engine.env"        // 0600; the engine's environment, lines NAME=VALUE taken as they are
 	TLSDir     = Dir + "/tls"               // 0700
 	CAFile     = TLSDir + "/ca.pem"         // client certificates must be signed by it
 	ServerCert = TLSDir + "/server.pem"     // replaced without a restart of the engine

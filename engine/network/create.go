@@ -19,6 +19,9 @@ import (
 
 // Create makes a bridge network.
 func (s *Service) Create(ctx context.Context, req network.CreateRequest) (network.CreateResponse, error) {
+	if err := s.Raise(ctx); err != nil {
+		return network.CreateResponse{}, err
+	}
 	if err := checkCreate(req); err != nil {
 		return network.CreateResponse{}, err
 	}

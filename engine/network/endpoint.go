@@ -18,6 +18,9 @@ import (
 // Connect plugs a sandbox into a network. Connecting what is connected returns the endpoint that is there. A container in
 // the host's namespace (network "host") needs no sandbox.
 func (s *Service) Connect(ctx context.Context, containerID, networkRef string, want *network.EndpointSettings, names []string) (*network.EndpointSettings, error) {
+	if err := s.Raise(ctx); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	n, err := s.find(networkRef)
 	s.mu.Unlock()
@@ -183,6 +186,9 @@ func (s *Service) establish(sb *sandbox, n *bridgeNetwork, ep *endpointRecord) e
 
 // Disconnect unplugs a sandbox from a network. Disconnecting what is not connected is no error.
 func (s *Service) Disconnect(ctx context.Context, containerID, networkRef string, force bool) error {
+	if err := s.Raise(ctx); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	n, err := s.find(networkRef)
 	s.mu.Unlock()

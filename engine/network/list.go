@@ -64,6 +64,9 @@ func matchesText(want, text string) bool {
 
 // Prune removes all networks that no container is connected to. Filters: label, label!, until.
 func (s *Service) Prune(ctx context.Context, f filter.Args) (network.PruneReport, error) {
+	if err := s.Raise(ctx); err != nil {
+		return network.PruneReport{}, err
+	}
 	if err := f.Allowed("label", "label!", "until"); err != nil {
 		return network.PruneReport{}, err
 	}

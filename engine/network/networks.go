@@ -214,6 +214,9 @@ func cloneStrings(m map[string]string) map[string]string {
 
 // Remove removes a network that no container is connected to.
 func (s *Service) Remove(ctx context.Context, ref string) error {
+	if err := s.Raise(ctx); err != nil {
+		return err
+	}
 	n, err := s.detachNetwork(ref)
 	if err != nil {
 		return err

@@ -42,6 +42,9 @@ type portSet struct {
 // Publish opens ports of the host for a container, in place of those opened before. Without a network that leads out, it
 // opens none; it can be called again after Connect. After an error, nothing is published for the container.
 func (s *Service) Publish(ctx context.Context, containerID string, want network.PortMap) (network.PortMap, error) {
+	if err := s.Raise(ctx); err != nil {
+		return nil, err
+	}
 	sb := s.enter(containerID, false)
 	if sb == nil {
 		return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("container %s has no network namespace", shortID(containerID)))
@@ -405,26 +408,4 @@ func (s *Service) unpublish(sb *sandbox) error {
 	}
 	s.forgetFlows(closed, netip.Addr{})
 	return errors.Join(errs...)
-}
-
-// GuardPorts keeps containers on bridges from reaching TCP ports of this host, on whatever address. It replaces what was
-// guarded before, and is to be called at each start, before anybody listens there. An error means that the ports are not
-// guarded.
-func (s *Service) GuardPorts(ctx context.Context, tcpPorts []uint16) error {
-	if s.fw == nil {
-		if len(tcpPorts) == 0 {
-			return nil
-		}
-		return errdefs.ErrFailedPrecondition.WithMessage("guarding the engine's ports from containers needs the firewall: " + s.fwMissing)
-	}
-	err := s.fw.Update(func(r *firewall.Rules) {
-		clear(r.Guarded)
-		for _, p := range tcpPorts {
-			r.Guarded[p] = struct{}{}
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("guarding the engine's ports from containers: %w", err)
-	}
-	return nil
 }

@@ -177,10 +177,9 @@ func TestPublishMany(t *testing.T) {
 }
 
 func TestGuardPorts(t *testing.T) {
-	e := start(t)
+	e := start(t, func(c *Config) { c.Guard = []uint16{2376} })
 	_, err := e.Create(t.Context(), network.CreateRequest{Name: "later"})
 	must(t, err)
-	must(t, e.GuardPorts(t.Context(), []uint16{2376}))
 	_, err = e.Create(t.Context(), network.CreateRequest{Name: "latest", Internal: true})
 	must(t, err)
 	for _, port := range []string{"2376", "2377"} {
@@ -197,7 +196,4 @@ func TestGuardPorts(t *testing.T) {
 		own := strings.TrimSuffix(b.addr().String(), ".2") + ".1"
 		expect(t, b.ask, "tcp", own+":2377", b.addr().String()+" engine")
 	}
-	e.crash()
-	e.open()
-	must(t, e.GuardPorts(t.Context(), nil))
 }

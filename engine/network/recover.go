@@ -21,6 +21,13 @@ func (s *Service) Recover(ctx context.Context, running []string) error {
 		}
 	}
 	s.mu.Unlock()
+	if len(running) == 0 && isEmpty(s.netnsDir()) && isEmpty(s.sandboxesDir()) && !s.raised.Load() {
+		s.sweepDue.Store(true) // as after a boot: Raise looks for links, which are all that can be left
+		return nil
+	}
+	if err := s.Raise(ctx); err != nil {
+		return err
+	}
 	var errs []error
 	for _, id := range dead {
 		errs = append(errs, s.DeleteSandbox(ctx, id))
@@ -29,6 +36,11 @@ func (s *Service) Recover(ctx context.Context, running []string) error {
 		s.resume(ctx, id)
 	}
 	return errors.Join(append(errs, s.sweep())...)
+}
+
+func isEmpty(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 0
 }
 
 // resume gives a running container back what the engine itself does for it. What does not work is logged: the container

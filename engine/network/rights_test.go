@@ -69,10 +69,14 @@ func testUnprivileged(t *testing.T) {
 	if _, err := s.Create(t.Context(), network.CreateRequest{Name: "net"}); err == nil || !strings.Contains(err.Error(), "requires CAP_NET_ADMIN") {
 		t.Errorf("creating a network: got %v", err)
 	}
-	if err := s.GuardPorts(t.Context(), []uint16{1}); err == nil {
+	must(t, s.Recover(t.Context(), nil))
+	run = t.TempDir()
+	guarding, err := Open(t.Context(), Config{Root: filepath.Join(run, "root"), ExecRoot: filepath.Join(run, "exec"), Guard: []uint16{1}})
+	must(t, err)
+	defer guarding.Close()
+	if err := guarding.Raise(t.Context()); err == nil {
 		t.Error("ports are said to be guarded")
 	}
-	must(t, s.Recover(t.Context(), nil))
 }
 
 func TestOtherFirewallIsTold(t *testing.T) {

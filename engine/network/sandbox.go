@@ -34,6 +34,9 @@ type sandbox struct {
 
 // CreateSandbox makes the network namespace of a container, loopback up.
 func (s *Service) CreateSandbox(ctx context.Context, containerID string) (path string, err error) {
+	if err := s.Raise(ctx); err != nil {
+		return "", err
+	}
 	if err := checkContainerID(containerID); err != nil {
 		return "", errdefs.ErrInvalidArgument.WithMessage(err.Error())
 	}
@@ -151,6 +154,9 @@ func (s *Service) forget(sb *sandbox) error {
 // DeleteSandbox unpublishes, disconnects and removes the namespace. No error when there is none. After an error it can be
 // called again for what is left.
 func (s *Service) DeleteSandbox(ctx context.Context, containerID string) error {
+	if err := s.Raise(ctx); err != nil {
+		return err
+	}
 	sb := s.enter(containerID, false)
 	if sb == nil {
 		return nil

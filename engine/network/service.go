@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -37,7 +38,9 @@ type Config struct {
 	IPTables *bool // false: no NAT, no isolation; ports are published by the proxy alone
 	// Relay is the address from which a light VM's host relays connections to its own loopback: they find what containers
 	// publish on 127.0.0.1. The zero Addr means none.
-	Relay         netip.Addr
+	Relay netip.Addr
+	// Guard are TCP ports of this host that containers on bridges must not reach, on whatever address, such as the engine's own.
+	Guard         []uint16
 	UserlandProxy *bool // false: the proxy only reserves ports; none is published on IPv6
 
 	DNS        []netip.Addr // resolvers of containers that name none; empty means the host's
@@ -56,17 +59,23 @@ func enabled(b *bool) bool { return b == nil || *b }
 //
 // Locks are taken in this order: sandbox.mu, network.mu, Service.mu, portSet.mu.
 type Service struct {
-	cfg      Config
-	link     *netlink.Handle // the host's namespace
-	log      *slog.Logger
-	fw       *firewall.Firewall // nil when not wanted, or not possible
-	ports    portSet
-	done     chan struct{} // closed by Close
-	warnings []string      // set by Open, constant afterwards
+	cfg   Config
+	link  *netlink.Handle // the host's namespace
+	log   *slog.Logger
+	fw    *firewall.Firewall // nil when not wanted, or not possible
+	ports portSet
+	done  chan struct{} // closed by Close
+
+	raising  sync.Once
+	raiseErr error    // set by raising, as the next three are
+	warnings []string // what does not work, e.g. for want of a right
 
 	fwMissing  string      // why fw is nil
 	noForward  bool        // the host does not forward packets: ports are left to the proxy
 	noLoopback atomic.Bool // a bridge could not be made to route 127/8: what is sent to it is left to the proxy
+
+	raised   atomic.Bool // raising has ended
+	sweepDue atomic.Bool // Recover has left it to raising to look for links of an earlier engine
 
 	creating sync.Mutex // held while networks are created, so that no two get one name or subnet
 
@@ -77,8 +86,7 @@ type Service struct {
 	leaving   map[string]*leaver  // by the name of the link
 }
 
-// Open starts the networks: it loads what is known, makes bridges that are missing and replaces the firewall's rules by
-// what is known, in one step. Where a right is missing it goes on with what works; see Warnings.
+// Open loads what is known. See Raise for what it does not do yet.
 func Open(ctx context.Context, cfg Config) (*Service, error) {
 	s := &Service{cfg: cfg, log: cfg.Log, networks: map[string]*bridgeNetwork{}, sandboxes: map[string]*sandbox{}}
 	s.leaving, s.done = map[string]*leaver{}, make(chan struct{})
@@ -109,7 +117,6 @@ func Open(ctx context.Context, cfg Config) (*Service, error) {
 		link.Close()
 		return nil, fmt.Errorf("opening the networks: %w", err)
 	}
-	s.raise(ctx)
 	return s, nil
 }
 
@@ -123,8 +130,17 @@ func (s *Service) load(ctx context.Context) error {
 	return s.loadSandboxes(ctx)
 }
 
-// raise brings what was loaded to the kernel.
-func (s *Service) raise(ctx context.Context) {
+// Raise brings what is known to the kernel: it makes bridges that are missing and replaces the firewall's rules, in one step. That is
+// done once, by the first method that needs it; it is apart from Open since its modules and rules take an emulated processor half a
+// second, in which clients can be answered. Where a right is missing it goes on with what works; see Warnings. An error
+// means that Config.Guard's ports are not guarded: no container is connected then.
+func (s *Service) Raise(ctx context.Context) error {
+	s.raising.Do(func() { s.raiseErr = s.raise(context.WithoutCancel(ctx)) })
+	return s.raiseErr
+}
+
+func (s *Service) raise(ctx context.Context) error {
+	defer s.raised.Store(true)
 	err := enableForwarding()
 	s.noForward = err != nil
 	s.warn(ctx, err)
@@ -136,11 +152,24 @@ func (s *Service) raise(ctx context.Context) {
 	if s.fw != nil {
 		s.raiseFirewall(ctx)
 	}
+	if s.sweepDue.Load() {
+		s.warn(ctx, s.sweep())
+	}
+	if s.fw == nil && len(s.cfg.Guard) > 0 {
+		return errdefs.ErrFailedPrecondition.WithMessage("guarding the engine's ports from containers needs the firewall: " + s.fwMissing)
+	}
+	return nil
 }
 
 // raiseFirewall replaces the firewall's rules. Without one, ports are left to the proxy.
 func (s *Service) raiseFirewall(ctx context.Context) {
-	if err := s.fw.Update(s.fillRules); err != nil {
+	err := s.fw.Update(func(r *firewall.Rules) {
+		s.fillRules(r)
+		for _, p := range s.cfg.Guard {
+			r.Guarded[p] = struct{}{}
+		}
+	})
+	if err != nil {
 		s.fw, s.fwMissing = nil, err.Error()
 		s.warn(ctx, fmt.Errorf("networks are not isolated, and containers reach no other host: %w", err))
 		return
@@ -166,10 +195,14 @@ func (s *Service) warn(ctx context.Context, err error) {
 }
 
 // Warnings tells what did not work at the start, e.g. for want of a right.
-func (s *Service) Warnings() []string { return s.warnings }
+func (s *Service) Warnings() []string {
+	_ = s.Raise(context.Background())
+	return s.warnings
+}
 
 // Close lets go of names and ports. Containers stay connected.
 func (s *Service) Close() error {
+	s.raising.Do(func() { s.raiseErr = errdefs.ErrUnavailable.WithMessage("the networks are closed") }) // waits for one under way
 	s.mu.Lock()
 	all := make([]*sandbox, 0, len(s.sandboxes))
 	for _, sb := range s.sandboxes {

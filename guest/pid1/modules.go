@@ -11,8 +11,8 @@ import (
 	"github.com/getberth/berth/guest/kmod"
 )
 
-// loadModules loads those of one stage, as the image's maker wrote them down: "boot" brings disk, network and channels, "engine" what
-// the engine needs to start, "idle" what can wait.
+// loadModules loads those of one stage, as the image's maker wrote them down: "boot" is what the boot
+// waits for, "idle" what can wait.
 func loadModules(log *slog.Logger, stage string) {
 	var u unix.Utsname
 	err := unix.Uname(&u)

@@ -75,11 +75,6 @@ func (i *initd) boot(ctx context.Context) error {
 	}
 	go i.children.reap()
 	loadModules(i.log, "boot")
-	lateLoaded := make(chan struct{})
-	go func() {
-		defer close(lateLoaded)
-		loadModules(i.log, "engine")
-	}()
 	go i.control.open(ctx, i.log, i.devices)
 	var err error
 	if i.seed, err = readSeed(); err != nil {
@@ -94,7 +89,6 @@ func (i *initd) boot(ctx context.Context) error {
 	if err := i.startSSH(ctx); err != nil {
 		return err
 	}
-	<-lateLoaded
 	if err := waitPort(ctx, i.devices, seed.PortsPort); err != nil {
 		i.log.Warn("published ports are not reported to the host", "error", err)
 	}
@@ -105,7 +99,7 @@ func (i *initd) boot(ctx context.Context) error {
 	return nil
 }
 
-// whenIdle does what nobody waits for, at a priority that leaves the processor to everybody else.
+// whenIdle does what nobody waits for yet, at a priority that leaves the processor to the engine but while that waits for the disk.
 func (i *initd) whenIdle() {
 	runtime.LockOSThread() // the priority is the thread's, which ends here
 	if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), 19); err != nil {

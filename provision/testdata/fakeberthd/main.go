@@ -30,6 +30,8 @@ func main() {
 		err = csr(os.Args[3])
 	case len(os.Args) > 5 && os.Args[1] == "serve":
 		err = serve(os.Args[3], os.Args[5])
+	case len(os.Args) > 3 && os.Args[1] == "uninstall":
+		err = os.RemoveAll("/run/berth")
 	default:
 		err = fmt.Errorf("unexpected arguments %q", os.Args)
 	}

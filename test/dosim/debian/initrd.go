@@ -1,0 +1,57 @@
+//go:build linux
+
+package debian
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/u-root/u-root/pkg/cpio"
+)
+
+// writeInitrd packs the host's static busybox, the recipe's init and the modules (*.ko) of a folder. It is not compressed:
+// unpacking takes an emulated processor longer than the firmware takes to copy it.
+func writeInitrd(to, modules string) error {
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		return err
+	}
+	records := []cpio.Record{cpio.CharDev("dev/console", 0o600, 5, 1)}
+	for _, d := range []string{"root", "bin", "modules", "dev"} {
+		records = append([]cpio.Record{cpio.Directory(d, 0o755)}, records...)
+	}
+	init, err := recipe.ReadFile("recipe/init")
+	if err != nil {
+		return err
+	}
+	records = append(records, cpio.StaticFile("init", string(init), 0o755))
+	files := map[string]string{busybox: "bin/busybox"}
+	found, err := filepath.Glob(filepath.Join(modules, "*.ko"))
+	if err != nil {
+		return err
+	}
+	for _, m := range found {
+		files[m] = "modules/" + filepath.Base(m)
+	}
+	for from, name := range files {
+		b, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		records = append(records, cpio.StaticFile(name, string(b), 0o755))
+	}
+	f, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := cpio.Newc.Writer(f)
+	if err := cpio.WriteRecords(w, records); err != nil {
+		return err
+	}
+	if err := cpio.WriteTrailer(w); err != nil {
+		return err
+	}
+	return f.Close()
+}

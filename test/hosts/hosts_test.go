@@ -1,0 +1,87 @@
+//go:build linux
+
+package hosts
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/getberth/berth/test/images"
+)
+
+func TestDebian(t *testing.T) {
+	bin := binaries(t)
+	h := newDebian(t)
+	reg, err := images.Serve(images.RegistryOptions{Addr: h.outside + ":0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { reg.Close() })
+	busybox, err := images.Busybox()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reg.Add("library/busybox:latest", busybox); err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Files: []string{"testdata/debian.txtar"},
+		Setup: func(e *testscript.Env) error {
+			e.Vars = append(e.Vars, "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+e.WorkDir, "BERTH_HOME="+filepath.Join(e.WorkDir, "store"),
+				"DOCKER_CONFIG="+filepath.Join(e.WorkDir, "docker"), "SHELL=/bin/sh", "HOST="+h.address, "KEY="+h.keyFile,
+				"MIRROR=http://"+reg.Host(), "OTHER="+otherEngine(t), "SSH_AUTH_SOCK=")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"traces": func(ts *testscript.TestScript, _ bool, args []string) { // traces FILE
+				text, err := h.traces(t.Context())
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+			},
+		},
+	})
+}
+
+// binaries returns the folder of what `make build` builds. Where somebody runs `go test` without make, the test is skipped; CI
+// must have it.
+func binaries(t *testing.T) string {
+	t.Helper()
+	skip := t.Skipf
+	if os.Getenv("CI") != "" {
+		skip = t.Fatalf
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("booting hosts requires root")
+	}
+	bin, err := filepath.Abs("../../bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{"berth", "berthd"} {
+		if _, err := os.Stat(filepath.Join(bin, f)); err != nil {
+			skip("bin/%s is missing: run `make build` first", f)
+		}
+	}
+	for _, p := range []string{"docker", "qemu-system-x86_64", "mmdebstrap", "nft"} {
+		if _, err := exec.LookPath(p); err != nil {
+			skip("%s is missing: run `test/setup test` first", p)
+		}
+	}
+	return bin
+}
+
+// otherEngine is a berthd of another version.
+func otherEngine(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "berthd")
+	cmd := exec.Command("go", "build", "-ldflags", "-s -w -X main.version=9.9.9", "-o", path, "../../cmd/berthd")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building another engine: %v\n%s", err, out)
+	}
+	return path
+}
