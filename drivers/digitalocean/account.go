@@ -60,7 +60,7 @@ func (d *Driver) account(ctx context.Context, h *drivers.Host, apiURL string, o 
 		usual.DialContext = (&net.Dialer{Timeout: dialLimit}).DialContext
 		carrier = usual
 	}
-	t := &transport{base: carrier, token: token, backoff: d.conf.Backoff, pace: newPace(d.conf.PerSecond), out: h.Out}
+	t := &transport{base: carrier, token: token, backoff: d.conf.Backoff, limit: d.conf.Try, pace: newPace(d.conf.PerSecond), out: h.Out, log: h.Log}
 	client := &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return errors.New("the API sends us elsewhere, where the token must not go")
 	}}

@@ -51,6 +51,11 @@ func (d *Driver) Create(ctx context.Context, h *drivers.Host, o drivers.Options)
 // plan is the record of what is to be made. As soon as there may be a droplet, it stays what it is.
 func plan(h *drivers.Host, w *wanted, old *state) (*state, error) {
 	if old != nil && (old.Droplet != 0 || old.Posted != nil) {
+		for _, o := range []struct{ flag, is, wanted string }{{"region", old.Region, w.region}, {"size", old.Size, w.size}, {"image", old.Image, w.image}} {
+			if o.is != o.wanted {
+				logf(h, "the droplet has been asked for with the %s %s, not %s, and stays so", o.flag, o.is, o.wanted)
+			}
+		}
 		old.Expose, old.AllowFrom = w.expose, w.allow
 		return old, nil
 	}
@@ -168,7 +173,7 @@ func (j *job) makeTag(ctx context.Context, tag string) error {
 	}
 	return j.make(ctx, "tag "+tag, find, func() error {
 		_, _, err := j.api.Tags.Create(ctx, &godo.TagCreateRequest{Name: tag})
-		if status(err) == http.StatusUnprocessableEntity {
+		if code := status(err); code == http.StatusUnprocessableEntity || code == http.StatusConflict {
 			if found, ferr := find(); found || ferr != nil {
 				return ferr
 			}

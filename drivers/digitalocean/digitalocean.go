@@ -4,7 +4,8 @@
 // its volumes as a tag (berth:MARK), the SSH key and the firewall in their names. A second tag (berth-store:ID) is that of the
 // store. So whatever is cut off, and whatever answer is lost, can be found again by what bears the mark.
 //
-// A POST is never repeated unless the API has said that it did not do it. GET and DELETE are, with pauses; see transport.
+// A POST is never repeated unless it is certain that it was not done: the API has said so, or there was no connection. GET and
+// DELETE are, with pauses; see transport.
 package digitalocean
 
 import (
@@ -35,6 +36,8 @@ type Config struct {
 	Poll time.Duration
 	// Backoff is the first pause before a request is repeated; the later ones are longer.
 	Backoff time.Duration
+	// Try is what one request may take; the API answers within a second or two.
+	Try time.Duration
 	// Settle is for how long a droplet may turn up whose making was asked for, when the answer was lost.
 	Settle time.Duration
 	// StopTimeout is what an orderly end may take before the power is cut.
@@ -47,7 +50,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	for p, v := range map[*time.Duration]time.Duration{
-		&c.Poll: 3 * time.Second, &c.Backoff: 500 * time.Millisecond, &c.Settle: 30 * time.Second, &c.StopTimeout: time.Minute,
+		&c.Poll: 3 * time.Second, &c.Backoff: 500 * time.Millisecond, &c.Settle: 30 * time.Second, &c.Try: time.Minute, &c.StopTimeout: time.Minute,
 		&c.BootTimeout: 10 * time.Minute, &c.ActionTimeout: 10 * time.Minute,
 	} {
 		if *p == 0 {

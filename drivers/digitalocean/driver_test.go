@@ -31,7 +31,7 @@ const (
 )
 
 var quick = digitalocean.Config{
-	Poll: time.Millisecond, Backoff: time.Millisecond, Settle: 50 * time.Millisecond, StopTimeout: 20 * time.Millisecond,
+	Poll: time.Millisecond, Backoff: time.Millisecond, Settle: 50 * time.Millisecond, Try: 20 * time.Second, StopTimeout: 20 * time.Millisecond,
 	BootTimeout: 10 * time.Second, ActionTimeout: 10 * time.Second, PerSecond: 10000,
 }
 
@@ -248,19 +248,27 @@ func mustRemove(t *testing.T, r *rig, b *box) {
 func TestFaults(t *testing.T) {
 	requests := []string{"POST /v2/tags", "POST /v2/account/keys", "POST /v2/firewalls", "POST /v2/volumes", "POST /v2/droplets", "POST /v2/reserved_ips", "POST /v2/projects", "GET /v2/droplets", "GET /v2/reserved_ips"}
 	faults := map[string]fakeapi.Fault{
-		"answer lost":             {Lost: true, Done: true},
-		"connection lost":         {Lost: true},
-		"done, but 502":           {Status: 502, Done: true},
-		"502":                     {Status: 502},
-		"429":                     {Status: 429, RetryAfter: "0"},
-		"500 and it turns up":     {Status: 500, Done: true, Late: 20 * time.Millisecond},
-		"lost and far too late":   {Lost: true, Done: true, Late: 200 * time.Millisecond},
-		"503 with a long message": {Status: 503, Message: strings.Repeat("\x1b[2J", 10000)},
+		"answer lost":              {Lost: true, Done: true},
+		"connection lost":          {Lost: true},
+		"done, but 502":            {Status: 502, Done: true},
+		"502":                      {Status: 502},
+		"429":                      {Status: 429, RetryAfter: "0"},
+		"500 and it turns up":      {Status: 500, Done: true, Late: 20 * time.Millisecond},
+		"lost and far too late":    {Lost: true, Done: true, Late: 200 * time.Millisecond},
+		"no answer in time":        {Hang: true, Done: true},
+		"nothing, for a long time": {Hang: true},
+		"503 with a long message":  {Status: 503, Message: strings.Repeat("\x1b[2J", 10000)},
 	}
 	for name, f := range faults {
 		for _, request := range requests {
 			t.Run(name+" "+request, func(t *testing.T) {
+				t.Parallel()
 				r, b := newRig(t), newBox(t, "web1")
+				if f.Hang {
+					conf := quick
+					conf.Try = 300 * time.Millisecond
+					r.d = digitalocean.New(conf)
+				}
 				r.api.Inject(request, f)
 				o := r.options("volume", []string{"new:1"}, "reserved-ip", "new", "project", "shop")
 				if err := r.d.Create(t.Context(), b.Host, o); err != nil {
@@ -283,6 +291,9 @@ func TestFaults(t *testing.T) {
 // TestRemoveAfterLostAnswer: a droplet that turns up while its machine is being removed is removed.
 func TestRemoveAfterLostAnswer(t *testing.T) {
 	r, b := newRig(t), newBox(t, "web1")
+	conf := quick
+	conf.Settle = 20 * time.Second // it ends as soon as the droplet turns up
+	r.d = digitalocean.New(conf)
 	r.api.Inject("POST /v2/droplets", fakeapi.Fault{Hang: true, Done: true, Late: 30 * time.Millisecond})
 	ctx, cancel := context.WithCancel(t.Context())
 	r.api.After = func(method, path string) {

@@ -318,3 +318,21 @@ func TestLocate(t *testing.T) {
 		t.Error("a droplet that is gone is somewhere")
 	}
 }
+
+// TestOptionsOfASecondCreate: what can still be changed is, and of the rest it is said that it stays.
+func TestOptionsOfASecondCreate(t *testing.T) {
+	r, b := newRig(t), newBox(t, "web1")
+	mustCreate(t, r, b, r.options())
+	mustCreate(t, r, b, r.options("region", "ams3", "allow-from", "192.0.2.0/24"))
+	if !strings.Contains(b.said(), "with the region nyc3, not ams3, and stays so") {
+		t.Errorf("said is %q", b.said())
+	}
+	id := r.api.Droplets()[0].ID
+	if r.api.Admits(id, "tcp", 22, "198.51.100.1") || !r.api.Admits(id, "tcp", 2376, "192.0.2.9") {
+		t.Error("the firewall is as before")
+	}
+	mustCreate(t, r, b, r.options("expose", "open"))
+	r.wantLeft(t, "droplet web1", "key", "tag")
+	mustRemove(t, r, b)
+	r.wantLeft(t)
+}

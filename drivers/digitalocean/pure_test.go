@@ -1,6 +1,7 @@
 package digitalocean
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -286,7 +287,7 @@ func TestOnlyWhatWasNotSentIsSentAgain(t *testing.T) {
 		fails, sent int
 	}{{"POST", 2, 1}, {"PUT", 0, 1}, {"POST", 99, 0}, {"GET", 2, maxTries - 2}, {"DELETE", 0, maxTries}} {
 		u := &unreliable{fails: tt.fails}
-		tr := &transport{base: u, backoff: time.Microsecond, pace: newPace(1000)}
+		tr := &transport{base: u, backoff: time.Microsecond, limit: time.Second, pace: newPace(1000)}
 		req, err := http.NewRequestWithContext(t.Context(), tt.method, "http://127.0.0.1/", strings.NewReader("{}"))
 		if err != nil {
 			t.Fatal(err)
@@ -294,5 +295,20 @@ func TestOnlyWhatWasNotSentIsSentAgain(t *testing.T) {
 		if _, err := tr.RoundTrip(req); err == nil || u.sent != tt.sent {
 			t.Errorf("%+v: sent %d times, %v", tt, u.sent, err)
 		}
+	}
+}
+
+func TestLongWaitsAreToldOnce(t *testing.T) {
+	p, told := newPace(1000), 0
+	p.until = time.Now().Add(time.Minute)
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		if err := p.wait(ctx, func(time.Time) { told++ }); err == nil {
+			t.Error("it does not wait")
+		}
+		cancel()
+	}
+	if told != 1 {
+		t.Errorf("told %d times", told)
 	}
 }

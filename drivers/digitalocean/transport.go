@@ -19,8 +19,6 @@ const (
 	maxTries = 6
 	// maxBackoff bounds the pauses between them.
 	maxBackoff = 20 * time.Second
-	// tryLimit bounds one request; the API answers within a second or two.
-	tryLimit = time.Minute
 	// dialLimit bounds the making of a connection. One that fails is tried again, whatever the request: nothing was sent.
 	dialLimit = 10 * time.Second
 	// maxAnswer bounds an answer in bytes. A page of 200 droplets has about 400 kB.
@@ -32,15 +30,17 @@ type transport struct {
 	base    http.RoundTripper
 	token   string
 	backoff time.Duration
+	limit   time.Duration // of one request
 	pace    *pace
-	out     io.Writer // debug output: methods, URLs and statuses; never a header or a body
+	log     func(format string, args ...any) // a line for the user; may be nil
+	out     io.Writer                        // debug output: methods, URLs and statuses; never a header or a body
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	repeatable := req.Method == http.MethodGet || req.Method == http.MethodDelete
 	for try := 1; ; try++ {
-		if err := t.pace.wait(req.Context()); err != nil {
+		if err := t.pace.wait(req.Context(), t.tell); err != nil {
 			return nil, err
 		}
 		res, err := t.once(req)
@@ -56,9 +56,16 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
+// tell says why nothing happens.
+func (t *transport) tell(until time.Time) {
+	if t.log != nil {
+		t.log("DigitalOcean's limit of requests is reached: waiting until %s", until.Format(time.TimeOnly))
+	}
+}
+
 // once makes the request one time.
 func (t *transport) once(req *http.Request) (*http.Response, error) {
-	ctx, cancel := context.WithTimeout(req.Context(), tryLimit)
+	ctx, cancel := context.WithTimeout(req.Context(), t.limit)
 	again := req.Clone(ctx)
 	again.Header.Set("Authorization", "Bearer "+t.token)
 	if req.GetBody != nil {
@@ -138,16 +145,20 @@ const (
 type pace struct {
 	limiter *rate.Limiter
 
-	mu    sync.Mutex // guards until
+	mu    sync.Mutex // guards both
 	until time.Time  // nothing is sent before
+	told  time.Time  // the one of which the user was told
 }
 
 func newPace(perSecond float64) *pace {
 	return &pace{limiter: rate.NewLimiter(rate.Limit(perSecond), burst)}
 }
 
-// wait returns when the next request may be sent.
-func (p *pace) wait(ctx context.Context) error {
+// longWait is what the user is told of.
+const longWait = 5 * time.Second
+
+// wait returns when the next request may be sent. It tells of a long wait, once for all requests that it is for.
+func (p *pace) wait(ctx context.Context, tell func(until time.Time)) error {
 	if err := p.limiter.Wait(ctx); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -156,10 +167,15 @@ func (p *pace) wait(ctx context.Context) error {
 	}
 	for {
 		p.mu.Lock()
-		left := time.Until(p.until)
+		until := p.until
+		left, news := time.Until(until), !until.Equal(p.told)
+		p.told = until
 		p.mu.Unlock()
 		if left <= 0 {
 			return nil
+		}
+		if left > longWait && news {
+			tell(until)
 		}
 		if err := pause(ctx, left); err != nil {
 			return err

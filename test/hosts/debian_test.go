@@ -143,8 +143,11 @@ func startCloud(t *testing.T) cloud {
 			c.token = value
 		}
 	}
-	if found := regexp.MustCompile(`see this host as ([0-9.]+)`).FindStringSubmatch(said.String()); found != nil {
-		c.outside = found[1]
+	seen := regexp.MustCompile(`see this host as ([0-9.]+)`)
+	for end := time.Now().Add(10 * time.Second); c.outside == "" && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if found := seen.FindStringSubmatch(said.String()); found != nil { // it has said so, but on another pipe
+			c.outside = found[1]
+		}
 	}
 	if c.url == "" || c.token == "" || c.outside == "" {
 		t.Fatalf("the simulator says %q and\n%s", line, said)
