@@ -16,17 +16,15 @@ import (
 // initrdModules are needed to mount the root.
 var initrdModules = []string{"virtio_pci", "virtio_blk", "erofs"}
 
-// stages are the modules that the guest's init loads, in the order of the stages: what the boot waits for, and what can wait until the engine
-// waits for the disk, in the order in which it is needed. The kernel loads the latter by itself if they are needed before.
+// stages are the modules that the guest's init loads, in the order of the stages: what the boot waits for, what the engine needs, and what can
+// wait until nobody waits for anything, such as the first container's. The kernel loads the latter by itself if they are needed before.
 var stages = []struct {
 	name    string
 	modules []string
 }{
-	{"boot", []string{"virtio_net", "virtio_console", "overlay"}},
-	{"idle", []string{
-		"bridge", "nf_tables", "nft_chain_nat", "nft_ct", "nft_masq", "nft_nat", "nft_fib_inet", "veth",
-		"virtio-rng", "button", "evdev", "nft_reject_inet", "nf_conntrack_netlink",
-	}},
+	{"boot", []string{"virtio_net", "virtio_console"}},
+	{"engine", []string{"overlay", "bridge", "nf_tables", "nft_chain_nat", "nft_ct", "nft_masq", "nft_nat", "nft_fib_inet"}},
+	{"idle", []string{"veth", "virtio-rng", "button", "evdev", "nft_reject_inet", "nf_conntrack_netlink"}},
 }
 
 // writeStages writes a list for each stage into dir. What the initial RAM disk or an earlier stage has loaded is left out.

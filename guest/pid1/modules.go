@@ -12,7 +12,7 @@ import (
 )
 
 // loadModules loads those of one stage, as the image's maker wrote them down: "boot" is what the boot
-// waits for, "idle" what can wait.
+// waits for, "engine" what the engine needs to be there, "idle" what can wait.
 func loadModules(log *slog.Logger, stage string) {
 	var u unix.Utsname
 	err := unix.Uname(&u)

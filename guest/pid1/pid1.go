@@ -75,6 +75,11 @@ func (i *initd) boot(ctx context.Context) error {
 	}
 	go i.children.reap()
 	loadModules(i.log, "boot")
+	engineModules := make(chan struct{})
+	go func() {
+		defer close(engineModules)
+		loadModules(i.log, "engine")
+	}()
 	go i.control.open(ctx, i.log, i.devices)
 	var err error
 	if i.seed, err = readSeed(); err != nil {
@@ -89,6 +94,7 @@ func (i *initd) boot(ctx context.Context) error {
 	if err := i.startSSH(ctx); err != nil {
 		return err
 	}
+	<-engineModules
 	if err := waitPort(ctx, i.devices, seed.PortsPort); err != nil {
 		i.log.Warn("published ports are not reported to the host", "error", err)
 	}

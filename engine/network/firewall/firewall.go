@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -82,7 +84,23 @@ func amend(have, want Rules) error {
 	return c.Flush()
 }
 
+// rebuild is tried again when the kernel does not answer: it begins a transaction anew when it has to load a module for it, and an answer
+// may be lost by that. Doing it twice does no harm.
 func rebuild(want Rules) error {
+	err := rebuildOnce(want)
+	for tries := 1; tries < maxTries && errors.Is(err, os.ErrDeadlineExceeded); tries++ {
+		err = rebuildOnce(want)
+	}
+	return err
+}
+
+// answerLimit is how long the kernel may take for a transaction, the modules it loads included; maxTries is how often it is asked.
+const (
+	answerLimit = 10 * time.Second
+	maxTries    = 3
+)
+
+func rebuildOnce(want Rules) error {
 	c, err := connect()
 	if err != nil {
 		return err
@@ -133,7 +151,7 @@ func table() *nftables.Table {
 func connect() (*nftables.Conn, error) {
 	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
 		// Without the right to exceed the system's limit, small transactions still fit.
-		return errors.Join(ignorePermission(c.SetWriteBuffer(socketBuffer)), ignorePermission(c.SetReadBuffer(socketBuffer)))
+		return errors.Join(ignorePermission(c.SetWriteBuffer(socketBuffer)), ignorePermission(c.SetReadBuffer(socketBuffer)), c.SetDeadline(time.Now().Add(answerLimit)))
 	}))
 }
 
