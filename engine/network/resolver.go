@@ -12,6 +12,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/getberth/berth/engine/network/firewall"
 	"github.com/getberth/berth/engine/network/nameserver"
 )
 
@@ -97,21 +98,23 @@ func (sb *sandbox) stopResolver() error {
 
 // redirectDNS runs in the container's namespace.
 func redirectDNS(udpPort, tcpPort int) error {
-	c, err := nftables.New()
-	if err != nil {
-		return err
-	}
-	t := &nftables.Table{Name: "berth_dns", Family: nftables.TableFamilyIPv4}
-	c.AddTable(t) // so that deleting it cannot fail
-	c.DelTable(t)
-	c.AddTable(t)
-	output := c.AddChain(&nftables.Chain{
-		Name: "output", Table: t, Type: nftables.ChainTypeNAT,
-		Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
+	return firewall.Retry(func() error {
+		c, err := firewall.Connect()
+		if err != nil {
+			return err
+		}
+		t := &nftables.Table{Name: "berth_dns", Family: nftables.TableFamilyIPv4}
+		c.AddTable(t) // so that deleting it cannot fail
+		c.DelTable(t)
+		c.AddTable(t)
+		output := c.AddChain(&nftables.Chain{
+			Name: "output", Table: t, Type: nftables.ChainTypeNAT,
+			Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
+		})
+		c.AddRule(&nftables.Rule{Table: t, Chain: output, Exprs: redirectRule(unix.IPPROTO_UDP, udpPort)})
+		c.AddRule(&nftables.Rule{Table: t, Chain: output, Exprs: redirectRule(unix.IPPROTO_TCP, tcpPort)})
+		return c.Flush()
 	})
-	c.AddRule(&nftables.Rule{Table: t, Chain: output, Exprs: redirectRule(unix.IPPROTO_UDP, udpPort)})
-	c.AddRule(&nftables.Rule{Table: t, Chain: output, Exprs: redirectRule(unix.IPPROTO_TCP, tcpPort)})
-	return c.Flush()
 }
 
 // redirectRule is: ip daddr 127.0.0.11 PROTO dport 53 dnat to 127.0.0.11:PORT

@@ -57,7 +57,7 @@ func (f *Firewall) Remove() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.known = false
-	c, err := connect()
+	c, err := Connect()
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (f *Firewall) Remove() error {
 
 // amend sends what distinguishes two states.
 func amend(have, want Rules) error {
-	c, err := connect()
+	c, err := Connect()
 	if err != nil {
 		return err
 	}
@@ -84,24 +84,10 @@ func amend(have, want Rules) error {
 	return c.Flush()
 }
 
-// rebuild is tried again when the kernel does not answer: it begins a transaction anew when it has to load a module for it, and an answer
-// may be lost by that. Doing it twice does no harm.
-func rebuild(want Rules) error {
-	err := rebuildOnce(want)
-	for tries := 1; tries < maxTries && errors.Is(err, os.ErrDeadlineExceeded); tries++ {
-		err = rebuildOnce(want)
-	}
-	return err
-}
-
-// answerLimit is how long the kernel may take for a transaction, the modules it loads included; maxTries is how often it is asked.
-const (
-	answerLimit = 10 * time.Second
-	maxTries    = 3
-)
+func rebuild(want Rules) error { return Retry(func() error { return rebuildOnce(want) }) }
 
 func rebuildOnce(want Rules) error {
-	c, err := connect()
+	c, err := Connect()
 	if err != nil {
 		return err
 	}
@@ -124,7 +110,7 @@ func rebuildOnce(want Rules) error {
 // Droppers names the chains of other tables that drop, by their policy, what nobody accepts of forwarded packets. What this
 // table accepts, they may still drop. Those of iptables' old interface are not seen.
 func Droppers() ([]string, error) {
-	c, err := nftables.New()
+	c, err := Connect()
 	if err != nil {
 		return nil, err
 	}
@@ -148,10 +134,29 @@ func table() *nftables.Table {
 	return &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
 }
 
-func connect() (*nftables.Conn, error) {
+// answerLimit is how long the kernel may take for a transaction, the modules it loads included; maxTries is how often it is asked.
+const (
+	answerLimit = 10 * time.Second
+	maxTries    = 3
+)
+
+// Retry does a transaction again when the kernel does not answer: it begins one anew when it has to load a module for it, and an answer
+// may be lost by that. It is for what does no harm when it is done twice.
+func Retry(transaction func() error) error {
+	err := transaction()
+	for tries := 1; tries < maxTries && errors.Is(err, os.ErrDeadlineExceeded); tries++ {
+		err = transaction()
+	}
+	return err
+}
+
+// Connect speaks to the nftables of the thread's network namespace. Each transaction has a deadline, past which it fails with
+// os.ErrDeadlineExceeded.
+func Connect() (*nftables.Conn, error) {
 	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		deadline := c.SetDeadline(time.Now().Add(answerLimit))
 		// Without the right to exceed the system's limit, small transactions still fit.
-		return errors.Join(ignorePermission(c.SetWriteBuffer(socketBuffer)), ignorePermission(c.SetReadBuffer(socketBuffer)), c.SetDeadline(time.Now().Add(answerLimit)))
+		return errors.Join(deadline, ignorePermission(c.SetWriteBuffer(socketBuffer)), ignorePermission(c.SetReadBuffer(socketBuffer)))
 	}))
 }
 

@@ -48,7 +48,7 @@ func must(t testing.TB, err error) {
 // kernel counts the elements of each set as the kernel has them.
 func kernel(t testing.TB) map[string]int {
 	t.Helper()
-	c, err := connect()
+	c, err := Connect()
 	must(t, err)
 	all, err := c.GetSets(table())
 	must(t, err)
