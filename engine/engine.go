@@ -324,7 +324,7 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 	failed := make(chan error, len(listeners)+1)
 	for _, l := range listeners {
 		e.log.Info("listening", "address", l.Addr().Network()+"://"+l.Addr().String())
-		go func() { failed <- srv.Serve(l) }()
+		go func() { failed <- fmt.Errorf("serving the API: %w", srv.Serve(l)) }()
 	}
 	if e.o.Ready != nil {
 		e.o.Ready()
@@ -333,7 +333,7 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 	select {
 	case err := <-failed:
 		srv.Close()
-		return fmt.Errorf("serving the API: %w", err)
+		return err
 	case <-ctx.Done():
 	}
 	e.log.Info("ending; containers go on")
