@@ -12,7 +12,6 @@ import (
 
 	"github.com/getberth/berth/certs"
 	"github.com/getberth/berth/drivers"
-	"github.com/getberth/berth/engine/config"
 	"github.com/getberth/berth/provision"
 	"github.com/getberth/berth/sshutil"
 )
@@ -40,13 +39,13 @@ func InstallEngine(ctx context.Context, c *sshutil.Client, in Install) error {
 	if in.Plan != nil {
 		todo, facts, err := provision.Plan(ctx, c, spec)
 		if err == nil {
-			in.Plan(planLines(todo, facts, listenPort(in.Config)))
+			in.Plan(planLines(todo, facts, in.Config.TCPPort()))
 		}
 		return in.advised(err)
 	}
 	res, err := provision.Apply(ctx, c, spec, observe(in.Step))
 	if in.Opening != nil {
-		in.Opening(res.Facts.Opening(listenPort(in.Config)))
+		in.Opening(res.Facts.Opening(in.Config.TCPPort()))
 	}
 	if err != nil && in.RollBack && res.Replaced && ctx.Err() == nil {
 		return in.rollBack(ctx, c, err)
@@ -95,19 +94,6 @@ func planLines(todo []provision.Planned, f provision.Facts, port uint16) []strin
 		lines = append(lines, fmt.Sprintf("WARNING: a firewall on the host keeps others from port %d; to open it, run there: %s", port, cmd))
 	}
 	return append(lines, "Nothing else on the host changes.")
-}
-
-func listenPort(c config.Config) uint16 {
-	listeners, err := c.Listeners()
-	if err != nil {
-		return 0
-	}
-	for _, l := range listeners {
-		if l.Network == "tcp" {
-			return l.Port()
-		}
-	}
-	return 0
 }
 
 // uninstaller is what takes the engine away.

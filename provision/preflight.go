@@ -254,16 +254,7 @@ func (r *run) port() uint16 {
 	if err != nil {
 		return 0
 	}
-	listeners, err := conf.Listeners()
-	if err != nil {
-		return 0
-	}
-	for _, l := range listeners {
-		if l.Network == "tcp" {
-			return l.Port()
-		}
-	}
-	return 0
+	return conf.TCPPort()
 }
 
 // Opening tells how to let others through the machine's firewall to a port; "" when there is no need.

@@ -52,6 +52,20 @@ func (c Config) Listeners() ([]Listener, error) {
 	return listeners, nil
 }
 
+// TCPPort is that of the first TCP address in c.Hosts; 0 when there is none, or one that is no address.
+func (c Config) TCPPort() uint16 {
+	listeners, err := c.Listeners()
+	if err != nil {
+		return 0
+	}
+	for _, l := range listeners {
+		if l.Network == "tcp" {
+			return l.Port()
+		}
+	}
+	return 0
+}
+
 // UsesTLS reports whether TCP listeners speak TLS.
 func (c Config) UsesTLS() bool { return c.TLS || c.TLSVerify }
 
