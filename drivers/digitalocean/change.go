@@ -25,12 +25,9 @@ func (d *Driver) Resize(ctx context.Context, h *drivers.Host, size string, disk 
 	if here := slugs(sizes, j.s.Region); !slices.Contains(here, size) {
 		return fmt.Errorf("size %q: there is none in the region %s; %s", size, j.s.Region, nearest(size, here))
 	}
-	droplet, err := j.current(ctx, time.Now())
-	switch {
-	case err != nil:
+	droplet, err := j.present(ctx, time.Now())
+	if err != nil {
 		return err
-	case droplet == nil:
-		return fmt.Errorf("machine %q: droplet %d is gone", h.Name, j.s.Droplet)
 	}
 	if droplet.SizeSlug != size {
 		if err := d.Stop(ctx, h); err != nil {

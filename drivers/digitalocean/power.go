@@ -22,19 +22,19 @@ func (d *Driver) Start(ctx context.Context, h *drivers.Host) error {
 	if j.s.Droplet == 0 {
 		return fmt.Errorf("machine %q has no droplet yet", h.Name)
 	}
-	if err := j.expect(ctx); err != nil {
+	if _, err := j.present(ctx, time.Now()); err != nil {
 		return err
 	}
 	return j.awaitBoot(ctx, nil)
 }
 
-// expect refuses a machine whose droplet is gone.
-func (j *job) expect(ctx context.Context) error {
-	d, err := j.current(ctx, time.Now())
+// present is current, but that the droplet is gone is an error.
+func (j *job) present(ctx context.Context, after time.Time) (*godo.Droplet, error) {
+	d, err := j.current(ctx, after)
 	if err == nil && d == nil {
 		err = fmt.Errorf("machine %q: droplet %d is gone", j.h.Name, j.s.Droplet)
 	}
-	return err
+	return d, err
 }
 
 // Stop asks the droplet to shut down, and cuts its power when it takes too long.
@@ -90,13 +90,11 @@ func (d *Driver) Restart(ctx context.Context, h *drivers.Host) error {
 	if err != nil {
 		return err
 	}
-	droplet, err := j.current(ctx, time.Now())
-	switch {
-	case err != nil:
+	droplet, err := j.present(ctx, time.Now())
+	if err != nil {
 		return err
-	case droplet == nil:
-		return fmt.Errorf("machine %q: droplet %d is gone", h.Name, j.s.Droplet)
-	case droplet.Status == "off":
+	}
+	if droplet.Status == "off" {
 		return j.awaitBoot(ctx, nil)
 	}
 	if err := j.act(ctx, "rebooting the droplet", func() (*godo.Action, *godo.Response, error) {
@@ -174,12 +172,9 @@ func (d *Driver) Locate(ctx context.Context, h *drivers.Host) (drivers.Endpoint,
 	if err != nil {
 		return drivers.Endpoint{}, err
 	}
-	droplet, err := j.current(ctx, time.Now().Add(-j.conf.Poll))
-	switch {
-	case err != nil:
+	droplet, err := j.present(ctx, time.Now().Add(-j.conf.Poll))
+	if err != nil {
 		return drivers.Endpoint{}, err
-	case droplet == nil:
-		return drivers.Endpoint{}, fmt.Errorf("machine %q: droplet %d is gone", h.Name, j.s.Droplet)
 	}
 	j.addresses(droplet)
 	if h.State, err = json.Marshal(j.s); err != nil {
