@@ -12,7 +12,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -160,15 +159,9 @@ func newMark() string {
 
 // load reads a machine's state; nil when it has none.
 func load(h *drivers.Host) (*state, error) {
-	if len(h.State) == 0 || string(h.State) == "null" {
-		return nil, nil
-	}
 	var s state
-	if err := json.Unmarshal(h.State, &s); err != nil {
-		return nil, fmt.Errorf("machine %q: reading the digitalocean driver's record: %w", h.Name, err)
-	}
-	if s.Version > stateVersion {
-		return nil, fmt.Errorf("machine %q: the digitalocean driver's record has version %d, this berth knows %d: use a newer berth", h.Name, s.Version, stateVersion)
+	if there, err := h.Recorded("digitalocean", stateVersion, &s); !there {
+		return nil, err
 	}
 	if s.Mark == "" || s.Store == "" {
 		return nil, fmt.Errorf("machine %q: the digitalocean driver's record has no mark", h.Name)
@@ -211,17 +204,7 @@ func (d *Driver) job(ctx context.Context, h *drivers.Host, s *state, o drivers.O
 	return &job{account: a, h: h, s: s}, nil
 }
 
-func (j *job) save() error {
-	b, err := json.Marshal(j.s)
-	if err != nil {
-		return err
-	}
-	if err := j.h.Save(b); err != nil {
-		return fmt.Errorf("machine %q: recording it: %w", j.h.Name, err)
-	}
-	j.h.State = b
-	return nil
-}
+func (j *job) save() error { return j.h.Record(j.s) }
 
 func (j *job) logf(format string, args ...any) { logf(j.h, format, args...) }
 

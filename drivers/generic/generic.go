@@ -62,14 +62,6 @@ func load(h *drivers.Host) (state, error) {
 	return s, nil
 }
 
-func (s state) save(h *drivers.Host) error {
-	raw, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	return h.Save(raw)
-}
-
 func (s state) endpoint() drivers.Endpoint {
 	e := drivers.Endpoint{
 		Address: s.Address, EnginePort: s.EnginePort, ListenPort: s.EnginePort,
@@ -108,7 +100,7 @@ func (d *Driver) Create(ctx context.Context, h *drivers.Host, o drivers.Options)
 	if err != nil {
 		return err
 	}
-	if err := s.save(h); err != nil {
+	if err := h.Record(s); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -147,7 +139,7 @@ func (d *Driver) Remove(_ context.Context, h *drivers.Host) error {
 	if err := removeKey(h.Dir); err != nil {
 		return err
 	}
-	return state{}.save(h)
+	return h.Record(state{})
 }
 
 // Endpoint implements drivers.Driver.

@@ -80,15 +80,7 @@ func (Driver) Create(_ context.Context, h *drivers.Host, o drivers.Options) erro
 	if err != nil {
 		return err
 	}
-	return save(h, s)
-}
-
-func save(h *drivers.Host, s state) error {
-	raw, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	return h.Save(raw)
+	return h.Record(s)
 }
 
 // Endpoint implements drivers.Driver. It has no SSH.
@@ -124,7 +116,7 @@ func (Driver) Remove(_ context.Context, h *drivers.Host) error {
 	if len(h.State) == 0 {
 		return nil
 	}
-	return save(h, state{})
+	return h.Record(state{})
 }
 
 // Start implements drivers.Driver.

@@ -111,7 +111,7 @@ func (d *Driver) assign(ctx context.Context, h *drivers.Host, s *state) error {
 		if err := choosePorts(s); err != nil {
 			return false, fmt.Errorf("machine %q: %w", h.Name, err)
 		}
-		if err := save(h, s); err != nil {
+		if err := h.Record(s); err != nil {
 			return false, err
 		}
 		a.Machines[s.Index] = owner

@@ -124,7 +124,7 @@ func (d *Driver) boot(ctx context.Context, h *drivers.Host, s *state) error {
 		return b.explain(err)
 	}
 	s.Silent = accel
-	if err := save(h, s); err != nil {
+	if err := h.Record(s); err != nil {
 		return err
 	}
 	return b.explain(b.bootWith(ctx, im, "tcg"))

@@ -10,7 +10,6 @@
 package qemu
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -94,15 +93,9 @@ type state struct {
 
 // load reads a machine's state; nil when it has none.
 func load(h *drivers.Host) (*state, error) {
-	if len(h.State) == 0 || string(h.State) == "null" {
-		return nil, nil
-	}
 	var s state
-	if err := json.Unmarshal(h.State, &s); err != nil {
-		return nil, fmt.Errorf("machine %q: reading the qemu driver's record: %w", h.Name, err)
-	}
-	if s.Version > stateVersion {
-		return nil, fmt.Errorf("machine %q: the qemu driver's record has version %d, this berth knows %d: use a newer berth", h.Name, s.Version, stateVersion)
+	if there, err := h.Recorded("qemu", stateVersion, &s); !there {
+		return nil, err
 	}
 	return &s, nil
 }
@@ -114,18 +107,6 @@ func mustLoad(h *drivers.Host) (*state, error) {
 		err = fmt.Errorf("machine %q has not been created yet", h.Name)
 	}
 	return s, err
-}
-
-func save(h *drivers.Host, s *state) error {
-	b, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	if err := h.Save(b); err != nil {
-		return fmt.Errorf("machine %q: recording it: %w", h.Name, err)
-	}
-	h.State = b
-	return nil
 }
 
 // Names of files in a machine's folder.

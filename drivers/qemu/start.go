@@ -89,7 +89,7 @@ func (b *box) version(ctx context.Context, bin string) (version, error) {
 		return r.Version, err
 	}
 	b.s.QEMU = r
-	return r.Version, save(b.h, b.s)
+	return r.Version, b.h.Record(b.s)
 }
 
 // takeLife takes the right to run the machine. Who only asks for the machine's state may be in the way for a moment.
