@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/getberth/berth/provision"
 	"github.com/getberth/berth/sshutil"
 )
 
@@ -71,7 +72,7 @@ func (w *work) replaceHostKey(ctx context.Context, conn *sshutil.Client) (*sshut
 	}
 	blob := strings.Fields(string(ssh.MarshalAuthorizedKey(injected)))[1]
 	dir := sshutil.Quote(w.m.HostKeys.Dir)
-	out, err := conn.Output(ctx, asRoot(fmt.Sprintf(newKeyScript, dir, blob)))
+	out, err := provision.Script(ctx, conn, fmt.Sprintf(newKeyScript, dir, blob))
 	if err != nil {
 		return nil, fmt.Errorf("making one: %w", err)
 	}
@@ -84,7 +85,7 @@ func (w *work) replaceHostKey(ctx context.Context, conn *sshutil.Client) (*sshut
 	if err := w.pin(append([]string{line}, w.pinned()...)); err != nil {
 		return nil, err
 	}
-	if err := conn.Run(ctx, asRoot(fmt.Sprintf(useKeyScript, dir, w.m.HostKeys.Reload)), nil, nil, nil); err != nil {
+	if _, err := provision.Script(ctx, conn, fmt.Sprintf(useKeyScript, dir, w.m.HostKeys.Reload)); err != nil {
 		return nil, fmt.Errorf("using the new one: %w", err)
 	}
 	ep, err := w.m.SSHEndpoint(w.rec)
@@ -124,10 +125,4 @@ func (w *work) pin(keys []string) error {
 		w.rec.Endpoint.HostKey = ""
 	}
 	return w.lock.Put(w.rec)
-}
-
-// asRoot runs a script as root, by itself or by a sudo that asks for no password.
-func asRoot(script string) string {
-	q := sshutil.Quote(script)
-	return fmt.Sprintf(`if [ "$(id -u)" = 0 ]; then sh -c %s; else sudo -n sh -c %s; fi`, q, q)
 }

@@ -34,6 +34,11 @@ func (r *run) asRoot(shell string) string {
 		fmt.Sprintf(`else exit %d; fi`, statusNotRoot))
 }
 
+// Script runs a shell script as root, in the way to root that the machine offers, and returns what it wrote to standard output.
+func Script(ctx context.Context, h Host, body string) ([]byte, error) {
+	return (&run{host: h}).script(ctx, body)
+}
+
 // script runs a script as root and returns what it wrote to standard output, at most maxAnswer bytes.
 func (r *run) script(ctx context.Context, body string) ([]byte, error) {
 	var out bytes.Buffer
