@@ -4,13 +4,9 @@ package hosts
 
 import (
 	"net/http"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
-
-	"github.com/getberth/berth/test/images"
 )
 
 // TestDroplet follows a droplet through its life, with the stock client, in a cloud whose droplets are real machines: cloud-init,
@@ -18,24 +14,12 @@ import (
 func TestDroplet(t *testing.T) {
 	bin := binaries(t)
 	c := startCloud(t)
-	reg, err := images.Serve(images.RegistryOptions{Addr: c.outside + ":0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { reg.Close() })
-	busybox, err := images.Busybox()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := reg.Add("library/busybox:latest", busybox); err != nil {
-		t.Fatal(err)
-	}
+	mirror := serveMirror(t, c.outside)
 	testscript.Run(t, testscript.Params{
 		Files: []string{"testdata/droplet.txtar"},
 		Setup: func(e *testscript.Env) error {
-			e.Vars = append(e.Vars, "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+e.WorkDir, "BERTH_HOME="+filepath.Join(e.WorkDir, "store"),
-				"DOCKER_CONFIG="+filepath.Join(e.WorkDir, "docker"), "SHELL=/bin/sh", "MIRROR=http://"+reg.Host(), "SSH_AUTH_SOCK=",
-				"DIGITALOCEAN_API_URL="+c.url, "DIGITALOCEAN_ACCESS_TOKEN="+c.token, "TOKEN="+c.token)
+			e.Vars = append(e.Vars, user(bin, e.WorkDir, mirror)...)
+			e.Vars = append(e.Vars, "DIGITALOCEAN_API_URL="+c.url, "DIGITALOCEAN_ACCESS_TOKEN="+c.token, "TOKEN="+c.token)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -16,7 +16,36 @@ import (
 func TestDebian(t *testing.T) {
 	bin := binaries(t)
 	h := newDebian(t)
-	reg, err := images.Serve(images.RegistryOptions{Addr: h.outside + ":0"})
+	mirror := serveMirror(t, h.outside)
+	testscript.Run(t, testscript.Params{
+		Files: []string{"testdata/debian.txtar"},
+		Setup: func(e *testscript.Env) error {
+			e.Vars = append(e.Vars, user(bin, e.WorkDir, mirror)...)
+			e.Vars = append(e.Vars, "HOST="+h.address, "KEY="+h.keyFile, "OTHER="+otherEngine(t))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"traces": func(ts *testscript.TestScript, _ bool, args []string) { // traces FILE
+				text, err := h.traces(t.Context())
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+			},
+		},
+	})
+}
+
+// user is the environment of somebody who uses berth, with home as the home folder.
+func user(bin, home, mirror string) []string {
+	return []string{
+		"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + home, "BERTH_HOME=" + filepath.Join(home, "store"),
+		"DOCKER_CONFIG=" + filepath.Join(home, "docker"), "SHELL=/bin/sh", "SSH_AUTH_SOCK=", "MIRROR=" + mirror,
+	}
+}
+
+// serveMirror serves busybox to the hosts, which reach this computer at the address, and returns its URL.
+func serveMirror(t *testing.T, address string) string {
+	t.Helper()
+	reg, err := images.Serve(images.RegistryOptions{Addr: address + ":0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,22 +57,7 @@ func TestDebian(t *testing.T) {
 	if err := reg.Add("library/busybox:latest", busybox); err != nil {
 		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{
-		Files: []string{"testdata/debian.txtar"},
-		Setup: func(e *testscript.Env) error {
-			e.Vars = append(e.Vars, "PATH="+bin+":"+os.Getenv("PATH"), "HOME="+e.WorkDir, "BERTH_HOME="+filepath.Join(e.WorkDir, "store"),
-				"DOCKER_CONFIG="+filepath.Join(e.WorkDir, "docker"), "SHELL=/bin/sh", "HOST="+h.address, "KEY="+h.keyFile,
-				"MIRROR=http://"+reg.Host(), "OTHER="+otherEngine(t), "SSH_AUTH_SOCK=")
-			return nil
-		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"traces": func(ts *testscript.TestScript, _ bool, args []string) { // traces FILE
-				text, err := h.traces(t.Context())
-				ts.Check(err)
-				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
-			},
-		},
-	})
+	return "http://" + reg.Host()
 }
 
 // binaries returns the folder of what `make build` builds. Where somebody runs `go test` without make, the test is skipped; CI
