@@ -206,7 +206,7 @@ func writeEnv(w io.Writer, sh shell, vars []variable, unset bool, args []string)
 	defer b.Flush()
 	for _, v := range vars {
 		if v.unset && !unset {
-			fmt.Fprintf(w, sh.unsetAmong(), v.name)
+			fmt.Fprintf(b, sh.unsetAmong(), v.name)
 			continue
 		}
 		if unset {
