@@ -24,13 +24,7 @@ type ServerOptions struct {
 	Client bool
 }
 
-// CheckServerRequest verifies a signing request's form, size, key and signature without signing it. The names in the request
-// are nobody's business: SignServer ignores them.
-func CheckServerRequest(csr []byte) error {
-	_, err := parseRequest(csr)
-	return err
-}
-
+// parseRequest verifies a signing request's form, size, key and signature. The names in the request are nobody's business.
 func parseRequest(csr []byte) (*x509.CertificateRequest, error) {
 	block, err := single(csr)
 	if err != nil {

@@ -30,12 +30,8 @@ func With(flag string, value any) Option {
 	return func(s *suite) { s.options[flag] = value }
 }
 
-// Secret names a text that must not be in the driver's state, such as a token.
-func Secret(text string) Option {
-	return func(s *suite) { s.secrets = append(s.secrets, text) }
-}
-
-// SecretFlag is Secret for the value of a flag, which the driver has to ask for each time that it needs it.
+// SecretFlag gives a flag a value that must not be in the driver's state, such as a token: the driver has to ask for it each time
+// that it needs it.
 func SecretFlag(flag, text string) Option {
 	return func(s *suite) {
 		s.secrets = append(s.secrets, text)

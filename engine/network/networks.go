@@ -48,9 +48,6 @@ func (n *bridgeNetwork) isDefault() bool { return n.rec.Name == network.NetworkB
 // hasNames reports whether containers find each other by name.
 func (n *bridgeNetwork) hasNames() bool { return n.isBridge() && !n.isDefault() }
 
-// leadsOut reports whether containers reach other hosts through it.
-func (n *bridgeNetwork) leadsOut() bool { return n.isBridge() && !n.rec.Internal }
-
 // newNetwork makes the live object of a document that has been checked.
 func (s *Service) newNetwork(rec networkRecord) (*bridgeNetwork, error) {
 	n := &bridgeNetwork{rec: rec, endpoints: map[string]*endpointRecord{}}

@@ -108,10 +108,6 @@ func (r *rig) openssh(t testing.TB, program string, args ...string) *exec.Cmd {
 	}, args...)...)
 }
 
-func (r *rig) ssh(t testing.TB, args ...string) *exec.Cmd {
-	return r.openssh(t, "ssh", append([]string{"root@127.0.0.1"}, args...)...)
-}
-
 func (r *rig) dial(t testing.TB) *ssh.Client {
 	t.Helper()
 	c, err := ssh.Dial("tcp", r.addr.String(), &ssh.ClientConfig{
