@@ -166,10 +166,7 @@ func (j *job) makeTags(ctx context.Context, w *wanted) error {
 func (j *job) makeTag(ctx context.Context, tag string) error {
 	find := func() (bool, error) {
 		_, _, err := j.api.Tags.Get(ctx, tag)
-		if isGone(err) {
-			return false, nil
-		}
-		return err == nil, err
+		return found(err)
 	}
 	return j.make(ctx, "tag "+tag, find, func() error {
 		_, _, err := j.api.Tags.Create(ctx, &godo.TagCreateRequest{Name: tag})
@@ -180,6 +177,14 @@ func (j *job) makeTag(ctx context.Context, tag string) error {
 		}
 		return err
 	})
+}
+
+// found reads the answer to a question for one thing.
+func found(err error) (bool, error) {
+	if isGone(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // makeKey adds the machine's key to the account: without any, DigitalOcean would send a password by mail.
@@ -200,10 +205,7 @@ func (j *job) makeKey(ctx context.Context, _ *wanted) error {
 	}
 	find := func() (bool, error) {
 		_, _, err := j.api.Keys.GetByFingerprint(ctx, fp)
-		if isGone(err) {
-			return false, nil
-		}
-		return err == nil, err
+		return found(err)
 	}
 	return j.make(ctx, "SSH key", find, func() error {
 		_, _, err := j.api.Keys.Create(ctx, &godo.KeyCreateRequest{Name: j.s.name(), PublicKey: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))})
