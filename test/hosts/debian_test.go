@@ -86,11 +86,12 @@ func (h *host) run(ctx context.Context, script string, out io.Writer) error {
 }
 
 // traces lists all that the engine could leave on the host: files with their modes, links, control groups, processes, mounts.
-// What a running system changes by itself is left out, such as link-local addresses, which come a while after a boot.
+// What a running system changes by itself is left out, such as link-local addresses, which come a while after a boot, and the
+// numbers in an automount's options, which differ from boot to boot.
 const traces = `find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /run -o -path /var/log -o -path /var/cache \
 	-o -path /var/tmp -o -path /var/lib/systemd -o -path /var/lib/cloud -o -path /root/.cache \) -prune -o -printf '%p %y %m %l\n' | sort
 ls /run /var/log | sort
-ip -br link | sort; ip -4 -br addr | sort; cat /proc/mounts | grep -v ^tmpfs | sort
+ip -br link | sort; ip -4 -br addr | sort; grep -v ^tmpfs /proc/mounts | sed -E 's/(fd|pipe_ino)=[0-9]+/\1=N/g' | sort
 find /sys/fs/cgroup -type d | grep -v -e '\.scope$' -e '/user.slice' -e '/system.slice/.*\.service$' | sort
 cat /proc/*/comm 2>/dev/null | grep berth
 systemctl list-unit-files 'berth*' --no-legend; systemctl list-units --all 'berth*' --no-legend
