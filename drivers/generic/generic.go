@@ -4,9 +4,7 @@ package generic
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/sshutil"
@@ -37,8 +35,12 @@ var (
 // New makes the driver, for the creation of one machine or any use of those that there are.
 func New(c Config) *Driver { return &Driver{config: c, pins: map[string]pin{}} }
 
+// stateVersion is the version of state that this driver writes. Records of the first berths have none, and are otherwise the same.
+const stateVersion = 1
+
 // state is the driver's record of a machine.
 type state struct {
+	Version    int           `json:"version"`
 	Address    string        `json:"address"` // empty once the machine was let go
 	SSHUser    string        `json:"sshUser"`
 	SSHPort    int           `json:"sshPort"`
@@ -48,16 +50,22 @@ type state struct {
 	Jump       *drivers.Jump `json:"jump,omitempty"`
 }
 
+// Why there is no host.
+var (
+	errNotAdopted = errors.New("the host was not adopted")
+	errLetGo      = errors.New("the host was let go")
+)
+
 func load(h *drivers.Host) (state, error) {
 	var s state
-	if len(h.State) == 0 {
-		return s, errors.New("the host was not adopted")
-	}
-	if err := json.Unmarshal(h.State, &s); err != nil {
-		return s, fmt.Errorf("the driver's record: %w", err)
-	}
-	if s.Address == "" {
-		return s, errors.New("the host was let go")
+	there, err := h.Recorded(Name, stateVersion, &s)
+	switch {
+	case err != nil:
+		return s, err
+	case !there:
+		return s, errNotAdopted
+	case s.Address == "":
+		return s, errLetGo
 	}
 	return s, nil
 }
@@ -139,7 +147,7 @@ func (d *Driver) Remove(_ context.Context, h *drivers.Host) error {
 	if err := removeKey(h.Dir); err != nil {
 		return err
 	}
-	return h.Record(state{})
+	return h.Record(state{Version: stateVersion})
 }
 
 // Endpoint implements drivers.Driver.

@@ -53,6 +53,7 @@ func (d *Driver) Flags() []drivers.Flag {
 // parse reads the options; it asks nobody.
 func (d *Driver) parse(o drivers.Options) (state, *userKey, error) {
 	s := state{
+		Version: stateVersion,
 		Address: trimBrackets(o.String(flagAddress)), SSHUser: o.String(flagUser),
 		SSHPort: o.Int(flagPort), EnginePort: o.Int(flagEnginePort),
 	}
