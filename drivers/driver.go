@@ -125,6 +125,8 @@ type Endpoint struct {
 	UserKeys   bool     // log in with the user's own keys instead, those of the agent and of ~/.ssh
 	Jump       *Jump    // the host through which this one is reached; nil when there is none
 	ListenPort int      // on which the engine listens on the machine; 0 means 2376
+	// SSHOnly says that the engine listens on no port, but on its local socket only, to which the way is SSH.
+	SSHOnly bool
 }
 
 // Jump is a host through which others are reached. Whoever may log in to the machine logs in there with the same keys.

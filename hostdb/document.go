@@ -64,6 +64,7 @@ type Endpoint struct {
 	UserKeys   bool     `json:"userKeys,omitempty"`   // log in with the user's own keys
 	Jump       *Jump    `json:"jump,omitempty"`       // the host through which SSH goes
 	ListenPort int      `json:"listenPort,omitempty"` // of the engine on the machine, when not 2376
+	SSHOnly    bool     `json:"sshOnly,omitempty"`    // the engine listens on its local socket only
 
 	extra map[string]json.RawMessage
 }

@@ -83,7 +83,7 @@ func (m *Manager) ask(ctx context.Context, row Row) Row {
 		}
 		return row
 	}
-	row.URL = URL(row.Machine)
+	row.URL = m.URL(row.Machine)
 	c, err := m.engine(row.Machine)
 	if err == nil {
 		row.Version, err = c.version(ctx)

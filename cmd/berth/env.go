@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -56,12 +57,14 @@ func (a *app) env(cmd *cobra.Command, args []string, o envOptions) error {
 		if err != nil {
 			return err
 		}
-		e, err := a.clientEnv(m, name, o.swarm)
+		e, err := a.clientEnv(cmd.Context(), m, name, o.swarm)
 		if err != nil {
 			return err
 		}
-		vars = append(vars, variable{name: "DOCKER_TLS_VERIFY", value: "1"}, variable{name: "DOCKER_HOST", value: e.Host},
-			variable{name: "DOCKER_CERT_PATH", value: e.CertPath}, variable{name: "DOCKER_MACHINE_NAME", value: e.Name})
+		// The client would speak TLS to a local socket, too.
+		local := e.CertPath == ""
+		vars = append(vars, variable{name: "DOCKER_TLS_VERIFY", value: "1", unset: local}, variable{name: "DOCKER_HOST", value: e.Host},
+			variable{name: "DOCKER_CERT_PATH", value: e.CertPath, unset: local}, variable{name: "DOCKER_MACHINE_NAME", value: e.Name})
 		if o.context {
 			if err := m.KeepContext(cmd.Context(), name); err != nil {
 				return err
@@ -96,10 +99,13 @@ func (a *app) env(cmd *cobra.Command, args []string, o envOptions) error {
 }
 
 // clientEnv is how a client reaches the machine, or the swarm that it is the master of.
-func (a *app) clientEnv(m *machine.Manager, name string, swarm bool) (machine.Env, error) {
+func (a *app) clientEnv(ctx context.Context, m *machine.Manager, name string, swarm bool) (machine.Env, error) {
 	e, err := m.Env(name)
 	if err == nil && swarm {
 		err = fmt.Errorf("%q is not a swarm master. The --swarm flag is intended for use with swarm masters", name)
+	}
+	if err == nil && e.CertPath == "" {
+		err = m.OpenTunnel(ctx, name)
 	}
 	return e, err
 }

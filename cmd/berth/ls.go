@@ -82,7 +82,7 @@ func (a *app) ls(cmd *cobra.Command, o lsOptions) error {
 		return printNames(a.out, entries)
 	}
 	limit := time.Duration(o.timeout) * time.Second
-	return a.printRows(m.Rows(cmd.Context(), entries, limit), filter, a.rowPrinter(format, o.quiet, entries))
+	return a.printRows(m.Rows(cmd.Context(), entries, limit), filter, a.rowPrinter(m, format, o.quiet, entries))
 }
 
 func printNames(w io.Writer, entries []hostdb.Entry) error {
@@ -119,7 +119,7 @@ type rowPrinter struct {
 	end   func() error
 }
 
-func (a *app) rowPrinter(format *listFormat, quiet bool, entries []hostdb.Entry) rowPrinter {
+func (a *app) rowPrinter(m *machine.Manager, format *listFormat, quiet bool, entries []hostdb.Entry) rowPrinter {
 	nothing := func() error { return nil }
 	switch {
 	case quiet:
@@ -134,7 +134,7 @@ func (a *app) rowPrinter(format *listFormat, quiet bool, entries []hostdb.Entry)
 		var t *liveTable
 		return rowPrinter{
 			begin: func() (err error) {
-				if t, err = newLiveTable(a.out, format, entries); err != nil {
+				if t, err = newLiveTable(a.out, format, entries, m.URL); err != nil {
 					return err
 				}
 				return t.print(listHeaders())

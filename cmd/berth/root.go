@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/getberth/berth/machine"
 )
 
 // commands are all that berth has. Each is made when it is asked for: making all takes longer than what most of them do, and a
@@ -18,6 +20,7 @@ func (a *app) commands() []command {
 		{"start", a.startCmd}, {"status", a.statusCmd}, {"stop", a.stopCmd},
 		{"upgrade", a.upgradeCmd}, {"url", a.urlCmd}, {"version", a.versionCmd}, {"exit-codes", exitCodesTopic},
 		{"gc", a.gcCmd}, {"resize", a.resizeCmd}, {"snapshot", a.snapshotCmd},
+		{machine.TunnelCommand, a.tunnelCmd},
 	}
 }
 

@@ -151,7 +151,7 @@ func (j *job) post(ctx context.Context, post func() error) error {
 
 // makeTags makes the tags, since a firewall can only be for tags that exist. To make one that exists changes nothing.
 func (j *job) makeTags(ctx context.Context, w *wanted) error {
-	if j.s.Expose != exposeFirewall {
+	if !j.s.guarded() {
 		return nil // a droplet's own come into being with it
 	}
 	_, err := once(ctx, j.account, "tag "+j.s.storeTag(), func(ctx context.Context) (struct{}, *godo.Response, error) {

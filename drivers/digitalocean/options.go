@@ -32,7 +32,7 @@ func (d *Driver) Flags() []drivers.Flag {
 		{Name: "digitalocean-private-networking", Usage: "Attach the droplet to the region's private network", EnvVar: "DIGITALOCEAN_PRIVATE_NETWORKING", Default: false},
 		{Name: "digitalocean-vpc", Usage: "Private network: its ID or name (default: the region's own)", EnvVar: "DIGITALOCEAN_VPC", Default: ""},
 		{Name: "digitalocean-project", Usage: "Project: its ID or name (default: the account's own)", EnvVar: "DIGITALOCEAN_PROJECT", Default: ""},
-		{Name: "digitalocean-expose", Usage: "Who reaches SSH and the engine: firewall (--digitalocean-allow-from only) or open (everybody)", EnvVar: "DIGITALOCEAN_EXPOSE", Default: "firewall"},
+		{Name: "digitalocean-expose", Usage: "Who reaches SSH and the engine: firewall (--digitalocean-allow-from only), ssh (the engine listens on no port; SSH as with firewall) or open (everybody)", EnvVar: "DIGITALOCEAN_EXPOSE", Default: "firewall"},
 		{Name: "digitalocean-allow-from", Usage: "Addresses or networks that reach SSH and the engine, by commas (default: the address of this computer as the droplet sees it)", EnvVar: "DIGITALOCEAN_ALLOW_FROM", Default: ""},
 		{Name: "digitalocean-reserved-ip", Usage: "Reserved IP: an address of the account that is free, or \"new\"", EnvVar: "DIGITALOCEAN_RESERVED_IP", Default: ""},
 		{Name: "digitalocean-volume", Usage: "Volume: the ID or name of one that exists, or new:GB; may be repeated", EnvVar: "DIGITALOCEAN_VOLUMES", Default: []string{}},
@@ -128,10 +128,8 @@ func (w *wanted) checkSimple() error {
 		return fmt.Errorf("--digitalocean-ssh-user %q: that is no user's name", w.sshUser)
 	case w.sshPort < 1 || w.sshPort > 65535:
 		return fmt.Errorf("--digitalocean-ssh-port %d: it must be between 1 and 65535", w.sshPort)
-	case w.expose == exposeSSH:
-		return errors.New("--digitalocean-expose ssh: berth has no tunnel to an engine that listens on a local socket only yet; firewall lets only you reach it")
-	case w.expose != exposeFirewall && w.expose != exposeOpen:
-		return fmt.Errorf("--digitalocean-expose %q: it must be firewall or open", w.expose)
+	case w.expose != exposeFirewall && w.expose != exposeSSH && w.expose != exposeOpen:
+		return fmt.Errorf("--digitalocean-expose %q: it must be firewall, ssh or open", w.expose)
 	}
 	for _, t := range w.tags {
 		if !isTag(t) {

@@ -48,6 +48,7 @@ type state struct {
 	HostKeys   []string      `json:"hostKeys"`
 	KeyFile    string        `json:"keyFile,omitempty"` // in the machine's folder; empty: the user's own keys
 	Jump       *drivers.Jump `json:"jump,omitempty"`
+	SSHOnly    bool          `json:"sshOnly,omitempty"` // the engine listens on no port
 }
 
 // Why there is no host.
@@ -75,6 +76,9 @@ func (s state) endpoint() drivers.Endpoint {
 		Address: s.Address, EnginePort: s.EnginePort, ListenPort: s.EnginePort,
 		SSHHost: s.Address, SSHPort: s.SSHPort, SSHUser: s.SSHUser,
 		KeyFile: s.KeyFile, UserKeys: s.KeyFile == "", Jump: s.Jump,
+	}
+	if s.SSHOnly {
+		e.SSHOnly, e.EnginePort, e.ListenPort = true, 0, 0
 	}
 	if len(s.HostKeys) > 0 {
 		e.HostKey, e.HostKeys = s.HostKeys[0], s.HostKeys[1:]
