@@ -64,6 +64,13 @@ type Locator interface {
 	Locate(ctx context.Context, h *Host) (Endpoint, error)
 }
 
+// Settler is a driver some of whose options describe what has been made by a create that was cut off, and so cannot change any more.
+// Create is called again with options that can.
+type Settler interface {
+	// Settled names the flags that cannot change, from the recorded state and this computer alone.
+	Settled(h *Host) ([]string, error)
+}
+
 // AdvisedError is an error with what to do about it. In Advice, {berth} stands for berth, and {again} for the command line that
 // the user gave.
 type AdvisedError struct {

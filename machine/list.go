@@ -128,6 +128,9 @@ func (m *Manager) warn(ctx context.Context, d drivers.Driver, row *Row) {
 func phaseProblem(rec *hostdb.Machine) string {
 	switch rec.Phase {
 	case hostdb.Ready:
+		if rec.RenamingTo != "" {
+			return "its renaming to " + rec.RenamingTo + " was interrupted"
+		}
 		return ""
 	case hostdb.Removing:
 		return joinReason("not removed yet", rec.Error)

@@ -198,10 +198,10 @@ func (w *work) provision(ctx context.Context) error {
 	if err := w.waitEngine(ctx); err != nil {
 		return w.cutOff(err)
 	}
-	if err := w.followContext(); err != nil {
+	if err := w.followName(); err != nil {
 		return err
 	}
-	w.rec.Error = ""
+	w.rec.Error, w.rec.RenamedFrom = "", ""
 	if perr := w.put(hostdb.Ready); perr != nil {
 		return perr
 	}

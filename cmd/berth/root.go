@@ -19,7 +19,7 @@ func (a *app) commands() []command {
 		{"scp", a.scpCmd}, {"set", a.setCmd}, {"ssh", a.sshCmd}, {"ssh-config", a.sshConfigCmd},
 		{"start", a.startCmd}, {"status", a.statusCmd}, {"stop", a.stopCmd},
 		{"upgrade", a.upgradeCmd}, {"url", a.urlCmd}, {"version", a.versionCmd}, {"exit-codes", exitCodesTopic},
-		{"gc", a.gcCmd}, {"resize", a.resizeCmd}, {"snapshot", a.snapshotCmd},
+		{"gc", a.gcCmd}, {"resize", a.resizeCmd}, {"rename", a.renameCmd}, {"snapshot", a.snapshotCmd},
 		{machine.TunnelCommand, a.tunnelCmd},
 	}
 }

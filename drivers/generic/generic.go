@@ -30,6 +30,7 @@ var (
 	_ drivers.Adopter   = (*Driver)(nil)
 	_ drivers.Killer    = (*Driver)(nil)
 	_ drivers.Restarter = (*Driver)(nil)
+	_ drivers.Renamer   = (*Driver)(nil)
 )
 
 // New makes the driver, for the creation of one machine or any use of those that there are.
@@ -153,6 +154,9 @@ func (d *Driver) Remove(_ context.Context, h *drivers.Host) error {
 	}
 	return h.Record(state{Version: stateVersion})
 }
+
+// Rename implements drivers.Renamer: the host itself keeps the name it has.
+func (d *Driver) Rename(context.Context, *drivers.Host, string) error { return nil }
 
 // Endpoint implements drivers.Driver.
 func (d *Driver) Endpoint(h *drivers.Host) (drivers.Endpoint, error) {

@@ -29,6 +29,7 @@ func New() Driver { return Driver{} }
 var (
 	_ drivers.Killer    = Driver{}
 	_ drivers.Restarter = Driver{}
+	_ drivers.Renamer   = Driver{}
 )
 
 // stateVersion is the version of state that this driver writes. Records of the first berths have none, and are otherwise the same.
@@ -131,6 +132,9 @@ func (Driver) Remove(_ context.Context, h *drivers.Host) error {
 	}
 	return h.Record(state{Version: stateVersion})
 }
+
+// Rename implements drivers.Renamer: nothing here has the name.
+func (Driver) Rename(context.Context, *drivers.Host, string) error { return nil }
 
 // Start implements drivers.Driver.
 func (Driver) Start(context.Context, *drivers.Host) error {
