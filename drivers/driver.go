@@ -171,6 +171,9 @@ type Flag struct {
 	// Secret values are not recorded with the machine. When they are needed again they are the output of the command that the
 	// flag NAME-command holds, if the driver has such a flag and it was given, or else are read from EnvVar again.
 	Secret bool
+	// Values are all that the flag takes, if that is a fixed set; Catalog is the list of a Cataloger whose first column has them.
+	Values  []string
+	Catalog string
 	// Account flags say which account of a service is meant, and where: commands that are about no machine take them, too.
 	Account bool
 }

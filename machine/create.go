@@ -290,6 +290,15 @@ func recordable(d drivers.Driver, asked drivers.Options) (json.RawMessage, error
 	return raw, nil
 }
 
+// DriverOptions are the options that a machine was made with, as far as they are recorded.
+func (m *Manager) DriverOptions(rec *hostdb.Machine) (drivers.Options, error) {
+	d, err := m.Drivers.Get(rec.Driver)
+	if err != nil {
+		return nil, err
+	}
+	return recorded(d, rec.DriverOptions)
+}
+
 // recorded is the inverse of recordable; each value takes its flag's type, which JSON does not keep.
 func recorded(d drivers.Driver, raw json.RawMessage) (drivers.Options, error) {
 	asked := drivers.Options{}

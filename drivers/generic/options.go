@@ -50,7 +50,7 @@ func (d *Driver) Flags() []drivers.Flag {
 		{Name: flagKey, Usage: "SSH private key path (if not provided, the agent's keys and those of ~/.ssh are used)", EnvVar: "GENERIC_SSH_KEY", Default: ""},
 		{Name: flagPort, Usage: "SSH port", EnvVar: "GENERIC_SSH_PORT", Default: defaultSSHPort},
 		{Name: flagEnginePort, Usage: "Engine port", EnvVar: "GENERIC_ENGINE_PORT", Default: defaultEnginePort},
-		{Name: flagExpose, Usage: "Where the engine listens: open (on its port) or ssh (on no port: berth tunnels through SSH)", EnvVar: "GENERIC_EXPOSE", Default: exposeOpen},
+		{Name: flagExpose, Usage: "Where the engine listens: open (on its port) or ssh (on no port: berth tunnels through SSH)", EnvVar: "GENERIC_EXPOSE", Default: exposeOpen, Values: []string{exposeOpen, exposeSSH}},
 		{Name: flagHostKey, Usage: "The host's SSH key: as in its .pub file, that file, or its SHA256 fingerprint. If not given, ~/.ssh/known_hosts must have it", EnvVar: "GENERIC_HOST_KEY", Default: ""},
 		{Name: flagJump, Usage: "Jump host through which the host is reached, [user@]host[:port]", EnvVar: "GENERIC_JUMP", Default: ""},
 		{Name: flagJumpHostKey, Usage: "The jump host's SSH key, as for the host's", EnvVar: "GENERIC_JUMP_HOST_KEY", Default: ""},
