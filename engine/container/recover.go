@@ -86,10 +86,10 @@ func (s *Service) adopt(c *instance, found shim.State) {
 		if found.Status == shim.Paused {
 			st.Status = container.StatePaused
 		}
-		st.PID, st.Started = found.PID, true
-		if !found.StartedAt.IsZero() {
+		if known := st.running() && st.PID == found.PID; !known && !found.StartedAt.IsZero() { // the engine died before it wrote the start down
 			st.StartedAt = found.StartedAt
 		}
+		st.PID, st.Started = found.PID, true
 	})
 	s.persist(c)
 	s.background(func(ctx context.Context) { s.watch(ctx, c, l) })

@@ -78,7 +78,7 @@ func run(ctx context.Context, o options) (err error) {
 	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return err
 	}
-	for _, f := range []string{"berth", "berth-switch", "berthd", "bareinit", "guest/manifest.json"} {
+	for _, f := range []string{"berth", "berth-full", "berth-switch", "berthd", "bareinit", "guest/manifest.json"} {
 		if _, err := os.Stat(filepath.Join(o.bin, f)); err != nil {
 			return fmt.Errorf("%w\nhint: run `make bench`", err)
 		}
