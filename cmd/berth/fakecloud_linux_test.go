@@ -30,11 +30,12 @@ import (
 // fakeCloud makes machines that consist of the light VM's SSH server and a TLS endpoint that answers as an engine does. It lives
 // in the test's process and outlasts the commands that use it over HTTP.
 type fakeCloud struct {
-	dir string
-	mu  sync.Mutex // guards all below
-	vms map[string]*fakeVM
-	// refuse and hang name machines whose deletion fails, and about which no question is answered.
-	refuse, hang map[string]bool
+	dir    string
+	mu     sync.Mutex // guards all below
+	vms    map[string]*fakeVM
+	refuse map[string]bool // machines whose deletion fails
+	// hang are machines about which no question is answered until the channel is closed.
+	hang map[string]chan struct{}
 }
 
 type fakeVM struct {
@@ -54,7 +55,7 @@ type fakeVM struct {
 
 func newFakeCloud(dir string) (*fakeCloud, error) {
 	dir = filepath.Join(dir, ".cloud")
-	return &fakeCloud{dir: dir, vms: map[string]*fakeVM{}, refuse: map[string]bool{}, hang: map[string]bool{}}, os.MkdirAll(dir, 0o700)
+	return &fakeCloud{dir: dir, vms: map[string]*fakeVM{}, refuse: map[string]bool{}, hang: map[string]chan struct{}{}}, os.MkdirAll(dir, 0o700)
 }
 
 func (c *fakeCloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -62,9 +63,12 @@ func (c *fakeCloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	hang := c.hang[id]
 	c.mu.Unlock()
-	if hang && r.Method == http.MethodGet {
-		<-r.Context().Done()
-		return
+	if hang != nil && r.Method == http.MethodGet {
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+			return
+		}
 	}
 	body, err := io.ReadAll(r.Body)
 	if err == nil {
@@ -144,7 +148,10 @@ func (c *fakeCloud) act(id, act string) error {
 	case "relent":
 		delete(c.refuse, id)
 	case "hang":
-		c.hang[id] = true
+		c.hang[id] = make(chan struct{})
+	case "answer":
+		close(c.hang[id])
+		delete(c.hang, id)
 	case "remove", "vanish":
 		if c.refuse[id] && act == "remove" {
 			return fmt.Errorf("the cloud does not delete %s", id)
