@@ -3,7 +3,6 @@
 package image
 
 import (
-	"archive/tar"
 	"bufio"
 	"bytes"
 	"compress/bzip2"
@@ -45,7 +44,7 @@ func (s *Service) applyVerified(ctx context.Context, layer ocispec.Descriptor, m
 			f.progress(id, "Extracting", n, layer.Size)
 		}}
 	}
-	got, err := applyLayer(ctx, r, mounts)
+	got, err := s.applyLayer(ctx, r, mounts)
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -59,7 +58,7 @@ func (s *Service) applyVerified(ctx context.Context, layer ocispec.Descriptor, m
 }
 
 // applyLayer unpacks a change set, compressed or not, and returns the digest of the uncompressed tar.
-func applyLayer(ctx context.Context, r io.Reader, mounts []mount.Mount) (digest.Digest, error) {
+func (s *Service) applyLayer(ctx context.Context, r io.Reader, mounts []mount.Mount) (digest.Digest, error) {
 	plain, err := decompress(r)
 	if err != nil {
 		return "", err
@@ -70,8 +69,9 @@ func applyLayer(ctx context.Context, r io.Reader, mounts []mount.Mount) (digest.
 		return "", err
 	}
 	digester := digest.Canonical.Digester()
-	tee := io.TeeReader(plain, digester.Hash())
-	if _, err := archive.Apply(ctx, root, tee, append(opts, archive.WithFilter(checkEntry))...); err != nil {
+	tee := io.TeeReader(s.bounded(ctx, plain, nil), digester.Hash())
+	check := &entryCheck{limits: s.limits, space: s.enoughSpace}
+	if _, err := archive.Apply(ctx, root, tee, append(opts, archive.WithFilter(check.accept))...); err != nil {
 		return "", err
 	}
 	if _, err := io.Copy(io.Discard, tee); err != nil { // padding after the archive counts
@@ -130,21 +130,6 @@ func (s *Service) syncLayers() error {
 		return fmt.Errorf("writing layers to the disk: %w", err)
 	}
 	return nil
-}
-
-// checkEntry refuses names that lead out of the root. Symbolic links may point anywhere: containerd follows them within the
-// root only, and sets none of the trusted attributes by which overlay itself works.
-func checkEntry(h *tar.Header) (bool, error) {
-	if escapes(h.Name) {
-		return false, fmt.Errorf("the tar entry %q is outside of the root", h.Name)
-	}
-	if h.Typeflag == tar.TypeLink && escapes(h.Linkname) {
-		return false, fmt.Errorf("the tar entry %q is a link to %q, outside of the root", h.Name, h.Linkname)
-	}
-	if strings.ContainsRune(h.Name, 0) || strings.ContainsRune(h.Linkname, 0) {
-		return false, fmt.Errorf("the tar entry %q contains a zero byte", h.Name)
-	}
-	return true, nil
 }
 
 func escapes(name string) bool {

@@ -81,9 +81,10 @@ func (c *collector) loop() {
 	}
 }
 
-// run collects now. It is not interrupted: half a collection frees half the space.
-func (c *collector) run(ctx context.Context) error {
-	return c.collect(context.WithoutCancel(ctx), true)
+// run collects now. It is not interrupted: half a collection frees half the space. Nor does it run under the lease of who asks for
+// it, which may have ended.
+func (c *collector) run(context.Context) error {
+	return c.collect(context.Background(), true)
 }
 
 func (c *collector) collect(ctx context.Context, force bool) error {
