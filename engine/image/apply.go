@@ -3,11 +3,7 @@
 package image
 
 import (
-	"bufio"
-	"bytes"
-	"compress/bzip2"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,15 +14,10 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/archive"
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 )
-
-// maxZstdWindow bounds the memory of a decompression, in bytes; it is what the zstd program accepts unless told otherwise.
-const maxZstdWindow = 128 << 20
 
 func isIndex(d ocispec.Descriptor) bool { return images.IsIndexType(d.MediaType) }
 
@@ -59,7 +50,7 @@ func (s *Service) applyVerified(ctx context.Context, layer ocispec.Descriptor, m
 
 // applyLayer unpacks a change set, compressed or not, and returns the digest of the uncompressed tar.
 func (s *Service) applyLayer(ctx context.Context, r io.Reader, mounts []mount.Mount) (digest.Digest, error) {
-	plain, err := decompress(r)
+	plain, err := Decompress(r)
 	if err != nil {
 		return "", err
 	}
@@ -135,28 +126,4 @@ func (s *Service) syncLayers() error {
 func escapes(name string) bool {
 	clean := path.Clean(name)
 	return clean == ".." || strings.HasPrefix(clean, "../")
-}
-
-// decompress detects gzip, zstd and bzip2 by their first bytes; anything else passes unchanged.
-func decompress(r io.Reader) (io.ReadCloser, error) {
-	br := bufio.NewReaderSize(r, 64<<10)
-	head, err := br.Peek(6)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	switch {
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		return gzip.NewReader(br)
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		d, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow))
-		if err != nil {
-			return nil, err
-		}
-		return d.IOReadCloser(), nil
-	case bytes.HasPrefix(head, []byte("BZh")):
-		return io.NopCloser(bzip2.NewReader(br)), nil
-	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
-		return nil, fmt.Errorf("xz compression is not supported: use gzip or zstd")
-	}
-	return io.NopCloser(br), nil
 }

@@ -51,7 +51,7 @@ func (s *Service) Import(ctx context.Context, tar io.Reader, ref, message string
 		return "", err
 	}
 	defer s.discardLease(ctx, done, &err)
-	plain, err := decompress(tar)
+	plain, err := Decompress(tar)
 	if err != nil {
 		return "", invalid("importing: %w", err)
 	}

@@ -40,7 +40,7 @@ func (s *Service) Load(ctx context.Context, tar io.Reader, only []ocispec.Platfo
 			s.discardLease(ctx, done, &err)
 		}
 	}()
-	plain, err := decompress(tar)
+	plain, err := Decompress(tar)
 	if err != nil {
 		return invalid("loading images: %w", err)
 	}

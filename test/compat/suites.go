@@ -49,6 +49,7 @@ func suites() []suite {
 		env: []string{"TESTCONTAINERS_RYUK_DISABLED=true"},
 		images: []string{
 			"alpine:latest", "alpine:3.23", "nginx:alpine", "nginx:latest", "nginx:mainline", "bash:5.2.26", "redis:latest", "busybox:latest",
+			"menedev/delayed-nginx:1.15.2", "mysql:8.0.36", "hello-world:latest", "alpine/socat:latest",
 		},
 	})
 }

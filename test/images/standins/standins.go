@@ -19,9 +19,11 @@ func Make(ref string) (v1.Image, error) {
 	makers := map[string]func() (v1.Image, error){
 		"busybox:latest": images.Busybox, "busybox:1.24": images.Busybox, "busybox:glibc": images.Busybox, "busybox:frozen": images.Busybox,
 		"debian:trixie-slim": images.Busybox, "alpine:latest": images.Busybox, "alpine:frozen": images.Busybox, "alpine:3.23": images.Busybox,
-		"nginx:alpine": webServer, "nginx:latest": webServer, "nginx:mainline": webServer,
-		"bash:5.2.26": bash, "redis:latest": redis,
-		"hello-world:frozen": hello("amd64"), "hello-world:amd64": hello("amd64"), "hello-world:arm64": hello("arm64"),
+		"nginx:alpine": webServer(0), "nginx:latest": webServer(0), "nginx:mainline": webServer(0), "menedev/delayed-nginx:1.15.2": webServer(2),
+		"bash:5.2.26": bash, "alpine/socat:latest": udpEcho,
+		"redis:latest":       service("* Ready to accept connections tcp", 6379),
+		"mysql:8.0.36":       service("port: 3306  MySQL Community Server - GPL", 3306),
+		"hello-world:frozen": hello("amd64"), "hello-world:latest": hello("amd64"), "hello-world:amd64": hello("amd64"), "hello-world:arm64": hello("arm64"),
 		"arm32v7/hello-world:latest": hello("arm"),
 	}
 	maker := makers[ref]
@@ -81,41 +83,54 @@ func hello(arch string) func() (v1.Image, error) {
 	}
 }
 
-// webServer serves a page on port 80 as nginx would.
-func webServer() (v1.Image, error) {
+// onBusybox adds a few files to busybox. Its programs do not handle signals as the first process, so that the image asks for the one
+// that cannot be handled.
+func onBusybox(c v1.Config, files ...images.File) (v1.Image, error) {
 	base, err := images.Busybox()
 	if err != nil {
 		return nil, err
 	}
-	return images.Extend(base, v1.Config{
-		Cmd: []string{"httpd", "-f", "-h", "/usr/share/nginx/html", "-p", "80"}, Env: []string{images.DefaultPath},
-		ExposedPorts: map[string]struct{}{"80/tcp": {}},
-	}, images.Layer{CreatedBy: "ADD nginx / # buildkit", Files: []images.File{
-		{Name: "usr/share/nginx/html/index.html", Body: "<h1>Welcome to nginx!</h1>\n"}, {Name: "etc/nginx/"}, {Name: "etc/nginx/conf.d/"},
-	}})
+	c.Env, c.StopSignal = []string{images.DefaultPath}, "SIGKILL"
+	files = append(files, images.File{Name: "usr/local/bin/"}, images.File{Name: "usr/local/bin/bash", Link: "/bin/ash"})
+	return images.Extend(base, c, images.Layer{CreatedBy: "ADD stand-in / # buildkit", Files: files})
 }
 
-// bash has busybox's shell under the name of the other: the suites run plain commands in it.
-func bash() (v1.Image, error) {
-	base, err := images.Busybox()
-	if err != nil {
-		return nil, err
+// webServer serves a page on port 80 as nginx would, after some seconds.
+func webServer(delay int) func() (v1.Image, error) {
+	return func() (v1.Image, error) {
+		return onBusybox(v1.Config{
+			Entrypoint: []string{"/docker-entrypoint.sh"}, Cmd: []string{"nginx", "-g", "daemon off;"}, ExposedPorts: ports("80/tcp"),
+		},
+			images.File{Name: "docker-entrypoint.sh", Mode: 0o755, Body: "#!/bin/sh\n[ \"$1\" = nginx ] || exec \"$@\"\n" +
+				fmt.Sprintf("sleep %d\n", delay) + "exec httpd -f -h /usr/share/nginx/html -p 80\n"},
+			images.File{Name: "usr/share/nginx/html/index.html", Body: "<h1>Welcome to nginx!</h1>\n"},
+			images.File{Name: "etc/nginx/"}, images.File{Name: "etc/nginx/conf.d/"}, images.File{Name: "var/log/nginx/"},
+			images.File{Name: "etc/passwd", Body: "root:x:0:0:root:/root:/bin/sh\nnginx:x:101:101:nginx:/nonexistent:/bin/false\n"},
+			images.File{Name: "etc/group", Body: "root:x:0:\nnginx:x:101:\n"})
 	}
-	return images.Extend(base, v1.Config{Cmd: []string{"bash"}, Env: []string{images.DefaultPath}},
-		images.Layer{CreatedBy: "ADD bash / # buildkit", Files: []images.File{{Name: "usr/local/bin/"}, {Name: "usr/local/bin/bash", Link: "/bin/ash"}}})
 }
 
-// redis answers every line on its port with an error, which shows that it is there, after the log line by which clients know it.
-func redis() (v1.Image, error) {
-	base, err := images.Busybox()
-	if err != nil {
-		return nil, err
+func bash() (v1.Image, error) { return onBusybox(v1.Config{Cmd: []string{"bash"}}) }
+
+// service says on its output that it is ready, as clients wait for it, and listens on a port, where it repeats what it is sent.
+func service(ready string, port int) func() (v1.Image, error) {
+	return func() (v1.Image, error) {
+		script := fmt.Sprintf("#!/bin/sh\necho '%s'\nexec nc -ll -p %d -e /bin/cat\n", ready, port)
+		return onBusybox(v1.Config{Entrypoint: []string{"docker-entrypoint.sh"}, Cmd: []string{"server"}, ExposedPorts: ports(fmt.Sprint(port, "/tcp"))},
+			images.File{Name: "usr/local/bin/"}, images.File{Name: "usr/local/bin/docker-entrypoint.sh", Mode: 0o755, Body: script})
 	}
-	const script = "#!/bin/sh\necho '* Ready to accept connections tcp'\nexec nc -ll -p 6379 -e /bin/cat\n"
-	return images.Extend(base, v1.Config{
-		Entrypoint: []string{"docker-entrypoint.sh"}, Cmd: []string{"redis-server"}, Env: []string{images.DefaultPath},
-		ExposedPorts: map[string]struct{}{"6379/tcp": {}},
-	}, images.Layer{CreatedBy: "ADD redis / # buildkit", Files: []images.File{
-		{Name: "usr/local/bin/"}, {Name: "usr/local/bin/docker-entrypoint.sh", Mode: 0o755, Body: script}, {Name: "usr/local/bin/redis-server", Link: "docker-entrypoint.sh"},
-	}})
+}
+
+// udpEcho is what testcontainers has socat do.
+func udpEcho() (v1.Image, error) {
+	return onBusybox(v1.Config{Entrypoint: []string{"/socat"}},
+		images.File{Name: "socat", Mode: 0o755, Body: "#!/bin/sh\nexec udpsvd -h 0 8080 /bin/cat\n"})
+}
+
+func ports(list ...string) map[string]struct{} {
+	all := map[string]struct{}{}
+	for _, p := range list {
+		all[p] = struct{}{}
+	}
+	return all
 }
