@@ -169,13 +169,15 @@ func (h *house) buildClients(ctx context.Context, src string) error {
 		return nil
 	}
 	fmt.Fprintln(os.Stderr, "building the client")
-	examples, err := os.ReadDir(filepath.Join(src, "cli-plugins", "examples"))
-	if err != nil {
-		return err
-	}
-	for _, e := range examples {
-		if err := goCommand(ctx, src, "build", "-mod=mod", "-o", filepath.Join(h.plugins(), "docker-"+e.Name()), "./cli-plugins/examples/"+e.Name()); err != nil {
+	for _, dir := range []string{"cli-plugins/examples", "e2e/cli-plugins/plugins"} {
+		plugins, err := os.ReadDir(filepath.Join(src, dir))
+		if err != nil {
 			return err
+		}
+		for _, p := range plugins {
+			if err := goCommand(ctx, src, "build", "-mod=mod", "-o", filepath.Join(h.plugins(), "docker-"+p.Name()), "./"+dir+"/"+p.Name()); err != nil {
+				return err
+			}
 		}
 	}
 	version := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(src), "cli-v"), "+incompatible")

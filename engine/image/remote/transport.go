@@ -25,8 +25,11 @@ const (
 )
 
 // client makes an HTTP client for one host. Connections are not shared between operations, and end with it.
-func (r *Registries) client(insecure bool) *http.Client {
+func (r *Registries) client(host string, insecure bool) *http.Client {
 	t := transport(insecure)
+	if err := r.trust(t.TLSClientConfig, host); err != nil {
+		return &http.Client{Transport: failing{fmt.Errorf("reading the certificates of %s: %w", host, err)}}
+	}
 	var rt http.RoundTripper = &boundedTransport{base: t, userAgent: r.userAgent}
 	if insecure {
 		rt = &fallback{RoundTripper: docker.NewHTTPFallback(rt), base: t}
