@@ -24,6 +24,7 @@ type options struct {
 	runs   int    // rounds of docker run
 	idle   int    // containers whose memory is measured
 	starts int    // rounds of berth env
+	pulls  int    // rounds of pulling and loading an image
 	only   string // names of the parts to run, with commas
 }
 
@@ -35,6 +36,7 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 21, "rounds of docker run")
 	flag.IntVar(&o.idle, "idle", 10, "idle containers whose memory is measured")
 	flag.IntVar(&o.starts, "starts", 51, "rounds of berth env")
+	flag.IntVar(&o.pulls, "pulls", 5, "rounds of pulling and of loading an image of 300 MB")
 	flag.StringVar(&o.only, "only", "", "parts to run, with commas: "+strings.Join(names(), ", "))
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
@@ -56,7 +58,8 @@ func parts() []part {
 	return []part{
 		{"sizes", measureSizes},
 		{"env", measureEnv},
-		{"engine", measureEngines},
+		{"engine", engines(measureResident, measureRuns, measureIdle)},
+		{"images", engines(measureImages)},
 		{"vm", measureVM},
 	}
 }
