@@ -70,6 +70,15 @@ test: guest clients ## run every test: units, scenarios, the engine on this host
 	@test/setup test
 	@PATH="$(CURDIR)/bin/clients:$$PATH" $(GO) test -count=1 -timeout 40m ./...
 
+.PHONY: compat
+compat: build clients ## run other people's suites against berthd and compare with the lists in test/compat; SUITES="moby/image cli" for some
+	@$(GO) build -o bin/compat/compat ./test/compat
+	@PATH="$(CURDIR)/bin/clients:$$PATH" bin/compat/compat $(COMPAT_FLAGS) $(SUITES)
+
+.PHONY: compat-ci
+compat-ci: ## the part of compat that each change is to pass
+	@$(MAKE) --no-print-directory compat COMPAT_FLAGS=-ci
+
 .PHONY: bench
 bench: guest clients bin/registry ## run the benchmarks with their peers; print ratios of medians
 	@PATH="$(CURDIR)/bin/clients:$$PATH" test/bench/run

@@ -25,6 +25,7 @@ type options struct {
 	idle   int    // containers whose memory is measured
 	starts int    // rounds of berth env
 	lists  int    // rounds of berth ls
+	pulls  int    // rounds of pulling and loading an image
 	only   string // names of the parts to run, with commas
 }
 
@@ -37,6 +38,7 @@ func main() {
 	flag.IntVar(&o.idle, "idle", 10, "idle containers whose memory is measured")
 	flag.IntVar(&o.starts, "starts", 51, "rounds of berth env")
 	flag.IntVar(&o.lists, "lists", 5, "rounds of berth ls")
+	flag.IntVar(&o.pulls, "pulls", 5, "rounds of pulling and of loading an image of 300 MB")
 	flag.StringVar(&o.only, "only", "", "parts to run, with commas: "+strings.Join(names(), ", "))
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
@@ -60,7 +62,8 @@ func parts() []part {
 		{"env", measureEnv},
 		{"ls", measureList},
 		{"creates", measureCreates},
-		{"engine", measureEngines},
+		{"engine", engines(measureResident, measureRuns, measureIdle)},
+		{"images", engines(measureImages)},
 		{"vm", measureVM},
 	}
 }
