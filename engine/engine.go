@@ -258,7 +258,7 @@ func addresses(texts []string) (all []netip.Addr, err error) {
 }
 
 func (e *engine) openRuntime(context.Context) (err error) {
-	if e.runtime, err = runtime.New(runtime.Config{ExecRoot: e.cfg.ExecRoot}); err != nil {
+	if e.runtime, err = runtime.New(runtime.Config{ExecRoot: e.cfg.ExecRoot, Root: e.cfg.DataRoot}); err != nil {
 		return err
 	}
 	e.runc = sync.OnceValue(e.runtime.Libcontainer) // takes reading the whole supervisor

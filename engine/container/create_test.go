@@ -72,8 +72,7 @@ func TestEnvironment(t *testing.T) {
 
 func TestCreateRefuses(t *testing.T) {
 	r := newRig(t)
-	truth, minus := true, int64(-2)
-	yes := &truth
+	minus := int64(-2)
 	tcp80 := network.MustParsePort("80")
 	for want, change := range map[string]func(*container.Config, *container.HostConfig){
 		"No such image: nope":                                       func(c *container.Config, _ *container.HostConfig) { c.Image = "nope" },
@@ -98,7 +97,6 @@ func TestCreateRefuses(t *testing.T) {
 		},
 		"unknown or invalid runtime name: runsc": func(_ *container.Config, h *container.HostConfig) { h.Runtime = "runsc" },
 		"--storage-opt":                          func(_ *container.Config, h *container.HostConfig) { h.StorageOpt = map[string]string{"size": "1G"} },
-		"--init is not supported":                func(_ *container.Config, h *container.HostConfig) { h.Init = yes },
 		"invalid isolation 'hyperv'":             func(_ *container.Config, h *container.HostConfig) { h.Isolation = "hyperv" },
 		"invalid user namespace mode: private":   func(_ *container.Config, h *container.HostConfig) { h.UsernsMode = "private" },
 		"invalid PID mode: bogus":                func(_ *container.Config, h *container.HostConfig) { h.PidMode = "bogus" },

@@ -36,6 +36,7 @@ type Config struct {
 	IpcMode         container.IpcMode // "private" when empty
 	SeccompProfile  string            // JSON, or "unconfined"; Docker's default profile when empty
 	NoNewPrivileges bool
+	Init            bool   // containers have an init that reaps and passes signals on
 	StopTimeout     int    // seconds; 10 when 0
 	StorageDriver   string // as inspect names it; "overlayfs" when empty
 
