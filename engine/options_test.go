@@ -28,12 +28,18 @@ func (m *machine) write(name, text string) string {
 
 // TestOptions gives an engine dockerd's options and looks at what containers get that ask for nothing.
 func TestOptions(t *testing.T) {
+	t.Cleanup(func() { // the parent is not the engine's to remove
+		groups, _ := filepath.Glob("/sys/fs/cgroup/*/berth-nested")
+		for _, g := range append(groups, "/sys/fs/cgroup/berth-nested") {
+			_ = os.Remove(g)
+		}
+	})
 	m := newMachine(t)
 	profile := m.write("seccomp.json", `{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}`)
 	m.configure(`{"init":true, "default-shm-size":"128m", "default-ulimits":{"nofile":{"Name":"nofile","Soft":100,"Hard":200}},
 		"default-stop-timeout":1, "host-gateway-ips":["10.1.2.3","fd00::1"], "default-address-pools":[{"base":"10.77.0.0/16","size":24}],
 		"bip":"10.78.0.1/16", "fixed-cidr":"10.78.5.0/24", "icc":false, "mtu":1400, "ip":"127.0.0.1", "no-new-privileges":true,
-		"cgroup-parent":"/berth/nested", "log-driver":"local", "log-opts":{"max-size":"1m"}, "default-ipc-mode":"shareable",
+		"cgroup-parent":"/berth-nested", "log-driver":"local", "log-opts":{"max-size":"1m"}, "default-ipc-mode":"shareable",
 		"dns":["9.9.9.9"], "seccomp-profile":"` + profile + `"}`)
 	for name, c := range map[string]struct {
 		script string
@@ -45,7 +51,7 @@ func TestOptions(t *testing.T) {
 		"host-gateway":      {"cat /etc/hosts", []string{"10.1.2.3\tup", "fd00::1\tup"}},
 		"fixed-cidr, mtu":   {"ip addr show eth0", []string{" 10.78.5.", "/16", "mtu 1400"}},
 		"no new privileges": {"grep NoNewPrivs /proc/self/status", []string{"1"}},
-		"cgroup parent":     {"cat /proc/self/cgroup", []string{"/berth/nested/"}},
+		"cgroup parent":     {"cat /proc/self/cgroup", []string{"/berth-nested/"}},
 		"dns":               {"cat /etc/resolv.conf", []string{"nameserver 9.9.9.9"}},
 		"seccomp profile":   {"mkdir /x || echo refused", []string{"refused"}},
 	} {

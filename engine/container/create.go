@@ -164,20 +164,9 @@ func (s *Service) fillDefaults(spec *Spec) error {
 		hc.Runtime = "runc"
 	}
 	s.fillSecurity(hc)
-	log, err := logConfig(s.cfg, hc.LogConfig, c, spec.ID)
-	if err != nil {
-		return err
-	}
-	if hc.LogConfig.Type == "" {
-		hc.LogConfig.Type = log.Driver
-		if hc.LogConfig.Config == nil {
-			hc.LogConfig.Config = overlay(s.cfg.LogOpts, nil)
-		}
-	}
-	if hc.LogConfig.Config == nil {
-		hc.LogConfig.Config = map[string]string{}
-	}
-	return nil
+	hc.LogConfig = withLogDefaults(s.cfg, hc.LogConfig)
+	_, err := logConfig(s.cfg, hc.LogConfig, spec, "")
+	return err
 }
 
 func (s *Service) fillModes(spec *Spec) error {
