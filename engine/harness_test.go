@@ -111,9 +111,18 @@ func (m *machine) end() {
 		m.t.Logf("the engine's log:\n%s", log)
 	}
 	m.in.Close()
+	m.thaw()
 	_ = m.cmd.Process.Kill()
 	_ = m.cmd.Wait()
 	m.removeGroups()
+}
+
+// thaw lets paused containers go on: with cgroup v1 the frozen do not die, and the machine would not end.
+func (m *machine) thaw() {
+	containers, _ := filepath.Glob(filepath.Join(m.dir, "data/containers/*"))
+	for _, c := range containers {
+		_ = os.WriteFile(filepath.Join("/sys/fs/cgroup/freezer/berth", filepath.Base(c), "freezer.state"), []byte("THAWED"), 0)
+	}
 }
 
 // removeGroups removes the containers' control groups, which are in no namespace.
