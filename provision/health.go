@@ -35,7 +35,7 @@ func (r *run) healthy(ctx context.Context) (bool, error) {
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := awaitPing(waiting, dial)
-	if err == nil {
+	if err == nil || errors.Is(err, errors.ErrUnsupported) {
 		return true, nil
 	}
 	if ctx.Err() != nil {
@@ -44,7 +44,7 @@ func (r *run) healthy(ctx context.Context) (bool, error) {
 	return false, r.withLog(ctx, fmt.Errorf("the engine does not answer on %s within %s: %w", config.Socket, timeout, err))
 }
 
-// awaitPing asks until there is an answer, and returns the last error when the context ends before.
+// awaitPing asks until there is an answer, or none to be had, and returns the last error when the context ends before.
 func awaitPing(ctx context.Context, d Dialer) error {
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -55,8 +55,8 @@ func awaitPing(ctx context.Context, d Dialer) error {
 	var last error // the reason that the engine gave, rather than the end of our patience
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		err := ping(ctx, client)
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, errors.ErrUnsupported) {
+			return err
 		}
 		if last == nil || ctx.Err() == nil {
 			last = err

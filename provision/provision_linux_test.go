@@ -591,6 +591,7 @@ func TestUninstallLeavesTheHostAsItWas(t *testing.T) {
 func TestOpenRC(t *testing.T) {
 	m := newMachine(t)
 	m.asOpenRC()
+	m.deaf = true // as dropbear is
 	o := newOwner(t, buildEngine(t, "-X main.version=1").plain())
 	res, err := o.apply(t, m)
 	changed(t, res, err, installing, configuring, issuing, running)
