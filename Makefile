@@ -78,6 +78,17 @@ test: guest clients ## run every test: units, scenarios, the engine on this host
 	@test/setup test
 	@PATH="$(CURDIR)/bin/clients:$$PATH" $(GO) test -count=1 -timeout 40m ./...
 
+.PHONY: hosts
+hosts: berthd-arm64 clients ## adopt hosts with Ubuntu, OpenRC, busybox and on arm64; HOSTS=name,… chooses
+	@test/setup hosts
+	@PATH="$(CURDIR)/bin/clients:$$PATH" BERTH_HOSTS="$(or $(HOSTS),all)" $(GO) test -v -count=1 -timeout 2h -run TestSystems ./test/hosts
+
+.PHONY: host
+host: ## boot one of those hosts, until Ctrl-C, and say how to reach it: HOST=ubuntu
+	@test/setup hosts
+	@$(GO) build -o bin/host ./test/hosts/system/cmd/host
+	@if [[ $$EUID == 0 ]]; then exec bin/host $(HOST); else exec sudo bin/host $(HOST); fi
+
 .PHONY: bench
 bench: guest clients bin/registry ## run the benchmarks with their peers; print ratios of medians
 	@PATH="$(CURDIR)/bin/clients:$$PATH" test/bench/run

@@ -28,10 +28,7 @@ func (r *run) healthy(ctx context.Context) (bool, error) {
 		// Starting the service waited for the engine (Type=notify); a machine's owner pings it over TLS in any case.
 		return true, nil
 	}
-	timeout := r.spec.HealthTimeout
-	if timeout <= 0 {
-		timeout = defaultHealthTimeout
-	}
+	timeout := r.healthTimeout()
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := awaitPing(waiting, dial)
@@ -42,6 +39,13 @@ func (r *run) healthy(ctx context.Context) (bool, error) {
 		return false, context.Cause(ctx)
 	}
 	return false, r.withLog(ctx, fmt.Errorf("the engine does not answer on %s within %s: %w", config.Socket, timeout, err))
+}
+
+func (r *run) healthTimeout() time.Duration {
+	if r.spec.HealthTimeout > 0 {
+		return r.spec.HealthTimeout
+	}
+	return defaultHealthTimeout
 }
 
 // awaitPing asks until there is an answer, or none to be had, and returns the last error when the context ends before.

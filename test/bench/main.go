@@ -18,13 +18,14 @@ import (
 
 // options are the flags.
 type options struct {
-	bin    string // folder of what `make guest` builds
-	out    string // file of the report; empty for none
-	boots  int    // rounds of making a VM
-	runs   int    // rounds of docker run
-	idle   int    // containers whose memory is measured
-	starts int    // rounds of berth env
-	only   string // names of the parts to run, with commas
+	bin      string // folder of what `make guest` builds
+	out      string // file of the report; empty for none
+	boots    int    // rounds of making a VM
+	runs     int    // rounds of docker run
+	idle     int    // containers whose memory is measured
+	starts   int    // rounds of berth env
+	installs int    // rounds of installing an engine on a Debian
+	only     string // names of the parts to run, with commas
 }
 
 func main() {
@@ -35,6 +36,7 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 21, "rounds of docker run")
 	flag.IntVar(&o.idle, "idle", 10, "idle containers whose memory is measured")
 	flag.IntVar(&o.starts, "starts", 51, "rounds of berth env")
+	flag.IntVar(&o.installs, "installs", 2, "rounds of installing an engine on a Debian")
 	flag.StringVar(&o.only, "only", "", "parts to run, with commas: "+strings.Join(names(), ", "))
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
@@ -58,6 +60,7 @@ func parts() []part {
 		{"env", measureEnv},
 		{"engine", measureEngines},
 		{"vm", measureVM},
+		{"install", measureInstall},
 	}
 }
 
