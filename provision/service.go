@@ -51,9 +51,10 @@ respawn_max=0
 rc_cgroup_cleanup=no
 
 depend() {
-	need net cgroups
-	use dns
-	after firewall
+	# Not every network is a service called net, nor are control groups a service where something else mounts them.
+	if [ -e /etc/init.d/cgroups ]; then need cgroups; fi
+	use net dns
+	after networking firewall
 }
 
 start_pre() {

@@ -25,10 +25,10 @@ import (
 // expected is what provisioning is to find out about a system.
 func expected() map[string]string {
 	return map[string]string{
-		"ubuntu":  "the host runs Ubuntu 24.04.* systemd, control groups v2; berth works there as ubuntu, .*sudo",
-		"openrc":  "the host runs Debian GNU/Linux 12 .* openrc, control groups v1; berth works there as debian, .*doas",
+		"ubuntu":  "the host runs Ubuntu 24.04.* systemd, control groups v2; berth works there as root by sudo -n",
+		"openrc":  "the host runs Debian GNU/Linux 12 .* openrc, control groups v1; berth works there as root by doas -n",
 		"busybox": "the host runs Tiny Linux .* openrc; berth works there as root",
-		"arm64":   "the host runs Debian GNU/Linux 12 .*arm64.* systemd, control groups v2; berth works there as root",
+		"arm64":   "the host runs Debian GNU/Linux 12 .* on arm64, .* systemd, control groups v2; berth works there as root",
 	}
 }
 
