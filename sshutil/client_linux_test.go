@@ -416,6 +416,40 @@ func socksDial(proxy, address string) (net.Conn, error) {
 	return conn, nil
 }
 
+// TestServerThatForwardsNothing: that it cannot is another matter than a socket which is not there.
+func TestServerThatForwardsNothing(t *testing.T) {
+	host, user := newKey(t), newKey(t)
+	signer, err := ssh.ParsePrivateKey(host.Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := &ssh.ServerConfig{NoClientAuth: true}
+	conf.AddHostKey(signer)
+	ln := listen(t)
+	go func() {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		_, channels, requests, err := ssh.NewServerConn(conn, conf)
+		if err != nil {
+			return
+		}
+		go ssh.DiscardRequests(requests)
+		for c := range channels {
+			_ = c.Reject(ssh.UnknownChannelType, "")
+		}
+	}()
+	c := server{endpoint: endpoint(t, ln.Addr(), host, user)}.dial(t)
+	if _, err := c.DialContext(t.Context(), "unix", "/no/such/socket"); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("got %v", err)
+	}
+	_, err = guestServer(t).dial(t).DialContext(t.Context(), "unix", "/no/such/socket")
+	if err == nil || errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a socket that is not there: %v", err)
+	}
+}
+
 func TestForwardEndsWithTheConnection(t *testing.T) {
 	s := guestServer(t)
 	c := s.dial(t)
