@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -72,6 +73,15 @@ type Endpoint struct {
 	SSHOnly    bool     `json:"sshOnly,omitempty"`    // the engine listens on its local socket only
 
 	extra map[string]json.RawMessage
+}
+
+// EngineURL is where clients reach the engine, e.g. tcp://192.0.2.1:2376. An IPv6 address is put in brackets.
+func (e *Endpoint) EngineURL() string {
+	host := e.Address
+	if strings.ContainsAny(host, ":%") {
+		host = "[" + host + "]"
+	}
+	return "tcp://" + host + ":" + strconv.Itoa(e.EnginePort)
 }
 
 // Jump is a host through which another is reached.

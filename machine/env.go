@@ -45,7 +45,7 @@ func (m *Manager) URL(rec *hostdb.Machine) string {
 	case rec.Endpoint.SSHOnly:
 		return m.tunnel(rec.Name).URL()
 	}
-	return "tcp://" + engineAddr(rec.Endpoint)
+	return rec.Endpoint.EngineURL()
 }
 
 // Reachable is Env of a machine that runs: the error is ErrNotRunning when it does not. When the driver cannot tell, the

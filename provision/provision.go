@@ -25,7 +25,8 @@ type Host interface {
 }
 
 // Dialer is a Host through which connections can be made from the machine, e.g. to its unix sockets. Without it, or without
-// being root there, the last step asks the init system rather than the engine itself.
+// being root there, or when its errors are errors.ErrUnsupported, since not all SSH servers can, the last step trusts the init
+// system rather than ask the engine itself.
 type Dialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // DialContext connects from the machine to an address that it can reach: network is "tcp" or "unix". The connections know no
@@ -15,10 +17,27 @@ func (c *Client) DialContext(ctx context.Context, network, address string) (net.
 	dial := func() (net.Conn, error) { return c.ssh.Dial(network, address) }
 	conn, err := await(ctx, dial, func(conn net.Conn) { conn.Close() })
 	if err != nil {
-		return nil, fmt.Errorf("connecting from %s to %s: %w", c.endpoint.Host, address, c.broken(err))
+		err = fmt.Errorf("connecting from %s to %s: %w", c.endpoint.Host, address, c.broken(err))
+		if refusesForwards(err) {
+			err = unsupportedError{err}
+		}
+		return nil, err
 	}
 	return conn, nil
 }
+
+// refusesForwards tells a server that connects to nothing of the kind from one that could not connect: dropbear knows no unix
+// sockets. OpenSSH that was told not to connect to them says no more than that it could not.
+func refusesForwards(err error) bool {
+	var open *ssh.OpenChannelError
+	return errors.As(err, &open) && (open.Reason == ssh.UnknownChannelType || open.Reason == ssh.Prohibited)
+}
+
+// unsupportedError is errors.ErrUnsupported in the words of its error.
+type unsupportedError struct{ error }
+
+func (e unsupportedError) Unwrap() error        { return e.error }
+func (e unsupportedError) Is(target error) bool { return target == errors.ErrUnsupported }
 
 // ForwardLocal passes each connection to ln on to an address that the machine can reach, as `ssh -L` does. It closes ln and
 // returns when the context is done (nil), the connection is lost, or ln fails.
