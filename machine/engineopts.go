@@ -156,6 +156,16 @@ func engineField(c *config.Config, flag string) (reflect.Value, error) {
 	if isProvisioned(key) {
 		return reflect.Value{}, fmt.Errorf("%s is set by berth, which would not reach the engine otherwise", flag)
 	}
+	known := engineFields(c)
+	if field, ok := known[key]; ok {
+		return field, nil
+	}
+	names := slices.Sorted(maps.Keys(known))
+	return reflect.Value{}, fmt.Errorf("the engine has no option %q; it knows %s", flag, strings.Join(names, ", "))
+}
+
+// engineFields are the fields that can be set, by their keys.
+func engineFields(c *config.Config) map[string]reflect.Value {
 	v := reflect.ValueOf(c).Elem()
 	known := map[string]reflect.Value{}
 	for i := range v.NumField() {
@@ -164,11 +174,23 @@ func engineField(c *config.Config, flag string) (reflect.Value, error) {
 			known[name] = v.Field(i)
 		}
 	}
-	if field, ok := known[key]; ok {
-		return field, nil
+	return known
+}
+
+// EngineOptionValues are the names of all --engine-opt, each with the values that it takes if they are a fixed set.
+func EngineOptionValues() map[string][]string {
+	values := map[string][]string{}
+	for name, field := range engineFields(new(config.Config)) {
+		values[name] = nil
+		if kind := field.Kind(); kind == reflect.Bool || kind == reflect.Pointer { // a pointer is to a bool
+			values[name] = []string{"true", "false"}
+		}
 	}
-	names := slices.Sorted(maps.Keys(known))
-	return reflect.Value{}, fmt.Errorf("the engine has no option %q; it knows %s", flag, strings.Join(names, ", "))
+	values["log-driver"] = []string{"json-file", "local", "none"}
+	values["log-level"] = []string{"debug", "info", "warn", "error", "fatal"}
+	values["storage-driver"] = []string{"overlayfs", "overlay2", "native"}
+	values["default-runtime"] = []string{"runc"}
+	return values
 }
 
 // configKey is the key of daemon.json for a flag: a flag that may be repeated is in the singular, its key in the plural.

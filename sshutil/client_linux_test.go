@@ -58,6 +58,35 @@ func TestRun(t *testing.T) {
 	})
 }
 
+func TestStdio(t *testing.T) {
+	eachServer(t, func(t *testing.T, s server) {
+		c := s.dial(t)
+		conn, err := c.Stdio(t.Context(), "cat; echo end")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "hello\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(conn); err != nil || string(got) != "hello\nend\n" {
+			t.Errorf("got %q, %v", got, err)
+		}
+		failing, err := c.Stdio(t.Context(), "echo no way >&2; exit 3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer failing.Close()
+		var exit *sshutil.ExitError
+		if _, err := io.ReadAll(failing); !errors.As(err, &exit) || exit.Status != 3 || !strings.Contains(exit.Stderr, "no way") {
+			t.Errorf("a command that fails: %v", err)
+		}
+	})
+}
+
 func TestRunInterrupted(t *testing.T) {
 	eachServer(t, func(t *testing.T, s server) {
 		c := s.dial(t)
