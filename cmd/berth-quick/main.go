@@ -82,7 +82,7 @@ func client(name string, getenv func(string) string) ([]shellenv.Variable, error
 		return nil, fmt.Errorf("%q has no address yet", name)
 	}
 	if m.Endpoint.SSHOnly {
-		return nil, fmt.Errorf("the engine of %q is reached by SSH: a tunnel must be there", name)
+		return nil, fmt.Errorf("%q is reached through a tunnel, which must be there", name)
 	}
 	vars := shellenv.Client(name, m.Endpoint.EngineURL(), store.MachineDir(name))
 	return append(vars, shellenv.Platform(runtime.GOOS)...), nil
