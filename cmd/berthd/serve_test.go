@@ -127,7 +127,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestNameOfDockerd(t *testing.T) {
-	if got := arguments([]string{"/usr/bin/dockerd", "-D"}); !slices.Equal(got, []string{"serve", "-D"}) {
+	if got := arguments([]string{"/usr/bin/dockerd", "-D"}); !slices.Equal(got, []string{"serve", "--config-file", dockerFile, "-D"}) {
 		t.Errorf("got %q", got)
 	}
 	if got := arguments([]string{"/usr/bin/berthd", "version"}); !slices.Equal(got, []string{"version"}) {

@@ -134,7 +134,7 @@ func (s *Service) clearLeftovers(running map[*instance]shim.State) {
 	}
 	if _, dying, err := s.store.load(); err == nil {
 		for _, id := range dying {
-			s.background(func(context.Context) { s.clear(&Spec{ID: id}) })
+			s.background(func(context.Context) { s.clear(s.store.dying(id)) })
 		}
 	}
 	entries, _ := os.ReadDir(filepath.Join(s.cfg.ExecRoot, "rootfs"))
