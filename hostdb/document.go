@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -66,6 +67,15 @@ type Endpoint struct {
 	ListenPort int      `json:"listenPort,omitempty"` // of the engine on the machine, when not 2376
 
 	extra map[string]json.RawMessage
+}
+
+// EngineURL is where clients reach the engine, e.g. tcp://192.0.2.1:2376. An IPv6 address is put in brackets.
+func (e *Endpoint) EngineURL() string {
+	host := e.Address
+	if strings.ContainsAny(host, ":%") {
+		host = "[" + host + "]"
+	}
+	return "tcp://" + host + ":" + strconv.Itoa(e.EnginePort)
 }
 
 // Jump is a host through which another is reached.

@@ -38,7 +38,7 @@ func URL(rec *hostdb.Machine) string {
 	if rec.Endpoint == nil || rec.Endpoint.Address == "" {
 		return ""
 	}
-	return "tcp://" + engineAddr(rec.Endpoint)
+	return rec.Endpoint.EngineURL()
 }
 
 // Reachable is Env of a machine that runs: the error is ErrNotRunning when it does not. When the driver cannot tell, the

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/getberth/berth/sshutil"
 )
@@ -134,6 +135,43 @@ func TestClientClosed(t *testing.T) {
 	}
 	if err := c.Close(); err != nil {
 		t.Errorf("second Close: %v", err)
+	}
+}
+
+// TestLostBeforeASession has the connection end when a session is asked for.
+func TestLostBeforeASession(t *testing.T) {
+	l := listen(t)
+	host, user := newKey(t), newKey(t)
+	key, err := ssh.ParsePrivateKey(host.Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &ssh.ServerConfig{NoClientAuth: true, PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
+	config.AddHostKey(key)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn, channels, requests, err := ssh.NewServerConn(c, config)
+			if err != nil {
+				continue
+			}
+			go ssh.DiscardRequests(requests)
+			<-channels
+			conn.Close()
+		}
+	}()
+	for range 20 { // which of its parts notices first differs
+		c, err := sshutil.Dial(t.Context(), endpoint(t, l.Addr(), host, user))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Run(t.Context(), "true", nil, nil, nil); !errors.Is(err, sshutil.ErrLost) {
+			t.Errorf("a command: %v", err)
+		}
+		c.Close()
 	}
 }
 

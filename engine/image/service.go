@@ -83,6 +83,7 @@ type Service struct {
 	snapshotter string
 	settings    atomic.Pointer[settings]
 	mountDir    string // for mounts that do not outlive a call
+	limits      layerLimits
 
 	unpacking keyed     // by chain id
 	pulls     flights   // of concurrent clients that want the same
@@ -105,7 +106,7 @@ type Service struct {
 
 // Open opens the stores under c.Root, which a crash may have left in any state. Close it.
 func Open(ctx context.Context, c Config) (_ *Service, err error) {
-	s := &Service{cfg: c, mountDir: filepath.Join(c.Root, "mounts")}
+	s := &Service{cfg: c, mountDir: filepath.Join(c.Root, "mounts"), limits: defaultLimits()}
 	defer func() {
 		if err != nil {
 			_ = s.closeStores()
@@ -149,6 +150,10 @@ func (s *Service) openStores() error {
 		if err := os.MkdirAll(dir, 0o711); err != nil { // containers with user namespaces must get through
 			return err
 		}
+	}
+	// Blobs are for nobody else on the machine; and their garbage is collected only where there is a folder of them.
+	if err := errors.Join(os.MkdirAll(filepath.Join(root, "content", "blobs", "sha256"), 0o755), os.Chmod(filepath.Join(root, "content"), 0o700)); err != nil {
+		return err
 	}
 	blobs, err := local.NewStore(filepath.Join(root, "content"))
 	if err != nil {

@@ -68,9 +68,7 @@ func (h *host) connect(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 	}
-	// An emulated processor that idles for half a minute may take as long to wake up.
-	const awake = "nohup sh -c 'while :; do sleep 1; done' >/dev/null 2>&1 </dev/null &"
-	if err := h.run(ctx, "cloud-init status --wait >/dev/null; systemctl is-system-running --wait >/dev/null\n"+awake, io.Discard); err != nil {
+	if err := h.run(ctx, "cloud-init status --wait >/dev/null; systemctl is-system-running --wait >/dev/null; true", io.Discard); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -175,6 +173,20 @@ func simulator(t *testing.T) string {
 // call asks the API.
 func (c cloud) call(t *testing.T, method, path string, body, answer any) {
 	t.Helper()
+	text := c.ask(t, method, path, body)
+	if err := json.Unmarshal(text, answer); err != nil {
+		t.Fatalf("%s %s: %v: %s", method, path, err, text)
+	}
+}
+
+// control tells the simulator what is to go wrong.
+func (c cloud) control(t *testing.T, path string, body any) {
+	t.Helper()
+	c.ask(t, http.MethodPost, path, body)
+}
+
+func (c cloud) ask(t *testing.T, method, path string, body any) []byte {
+	t.Helper()
 	data, err := json.Marshal(body)
 	if err != nil {
 		t.Fatal(err)
@@ -194,12 +206,10 @@ func (c cloud) call(t *testing.T, method, path string, body, answer any) {
 	if err == nil && res.StatusCode >= 300 {
 		err = errors.New(res.Status)
 	}
-	if err == nil {
-		err = json.Unmarshal(text, answer)
-	}
 	if err != nil {
 		t.Fatalf("%s %s: %v: %s", method, path, err, text)
 	}
+	return text
 }
 
 // droplet makes a machine and returns its address.

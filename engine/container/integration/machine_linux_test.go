@@ -109,7 +109,7 @@ func newEngine(t *testing.T) *engine {
 	if err := images.WriteDockerArchive(&tar, "busybox:latest", busybox); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.images.Load(t.Context(), &tar, true, func(jsonstream.Message) error { return nil }); err != nil {
+	if err := e.images.Load(t.Context(), &tar, nil, func(jsonstream.Message) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return e
