@@ -12,12 +12,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/getberth/berth/engine/api"
@@ -209,11 +211,16 @@ func (e *engine) usersOf(imageID string) []img.User {
 	}
 	var users []img.User
 	for _, c := range all {
-		if c.ImageID == imageID {
+		if c.ImageID == imageID || mounts(c, imageID) {
 			users = append(users, img.User{ID: c.ID, Ref: c.Image, Running: isActive(c.State)})
 		}
 	}
 	return users
+}
+
+// mounts says whether a container has an image mounted.
+func mounts(c container.Summary, imageID string) bool {
+	return slices.ContainsFunc(c.Mounts, func(m container.MountPoint) bool { return m.Type == mount.TypeImage && m.Source == imageID })
 }
 
 func isActive(s container.ContainerState) bool {

@@ -26,6 +26,10 @@ type Images interface {
 	MountRootFS(ctx context.Context, key, target string) error
 	UnmountRootFS(ctx context.Context, target string) error // no error when not mounted
 	RemoveRootFS(ctx context.Context, key string) error     // no error when absent
+	// PrepareView keeps an image as it is for a mount of it, until RemoveView; MountView mounts it, and UnmountRootFS undoes that.
+	PrepareView(ctx context.Context, key, ref string, platform *ocispec.Platform) (id string, err error)
+	MountView(ctx context.Context, key, target string) error
+	RemoveView(ctx context.Context, key string) error // no error when absent
 	RootFSSize(ctx context.Context, key string) (rw, total int64, err error)
 	RootFSChanges(ctx context.Context, key string) ([]container.FilesystemChange, error)
 	// CommitRootFS makes an image of the writable layer; ref may be empty. It returns the new image's id.

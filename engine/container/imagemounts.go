@@ -15,9 +15,6 @@ import (
 	"github.com/getberth/berth/engine/container/rootfs"
 )
 
-// An image that a container mounts is a root filesystem of its own, of which nothing is ever written: so it keeps the image's layers
-// as long as the container is there.
-
 // imageKey is the key of the image that is a container's i-th mount.
 func imageKey(id string, i int) string { return fmt.Sprintf("%s-image%d", id, i) }
 
@@ -41,7 +38,7 @@ func (s *Service) furnishImages(ctx context.Context, spec *Spec) error {
 		if p.Type != mount.TypeImage {
 			continue
 		}
-		if err := s.deps.Images.PrepareRootFS(ctx, imageKey(spec.ID, i), p.Source, spec.Platform); err != nil {
+		if _, err := s.deps.Images.PrepareView(ctx, imageKey(spec.ID, i), p.Source, spec.Platform); err != nil {
 			return err
 		}
 	}
@@ -52,7 +49,7 @@ func (s *Service) removeImageMounts(ctx context.Context, spec *Spec) error {
 	var errs []error
 	for i, p := range spec.Mounts {
 		if p.Type == mount.TypeImage {
-			errs = append(errs, s.deps.Images.RemoveRootFS(ctx, imageKey(spec.ID, i)))
+			errs = append(errs, s.deps.Images.RemoveView(ctx, imageKey(spec.ID, i)))
 		}
 	}
 	return errors.Join(errs...)
@@ -65,7 +62,7 @@ func (s *Service) imageSource(ctx context.Context, spec *Spec, i int) (string, e
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	if err := s.deps.Images.MountRootFS(ctx, imageKey(spec.ID, i), dir); err != nil {
+	if err := s.deps.Images.MountView(ctx, imageKey(spec.ID, i), dir); err != nil {
 		return "", err
 	}
 	if p.Subpath == "" {
