@@ -72,7 +72,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	err = e.serve(ctx, listeners)
-	if o.Halting != nil && o.Halting() {
+	if o.Halting != nil && o.Halting() || !e.current().ContainersStay() {
 		e.stopContainers()
 	}
 	return err
@@ -81,7 +81,7 @@ func Run(ctx context.Context, o Options) error {
 // haltPatience bounds the orderly end of all containers, whose own time to stop is 10 s unless they ask for more.
 const haltPatience = 25 * time.Second
 
-// stopContainers ends all containers because their machine goes down; those with a restart policy come back with it.
+// stopContainers ends all containers because their machine goes down, or since they are not to go on without an engine; those with a restart policy come back with it.
 func (e *engine) stopContainers() {
 	ctx, cancel := context.WithTimeout(context.Background(), haltPatience)
 	defer cancel()
@@ -362,7 +362,7 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
-	e.log.Info("ending; containers go on")
+	e.log.Info("ending")
 	endStreams()
 	timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(e.current().ShutdownTimeout)*time.Second)
 	defer cancel()

@@ -79,7 +79,7 @@ func reloadAttributes(c config.Config, name string) map[string]string {
 		"max-concurrent-downloads": strconv.Itoa(c.MaxConcurrentDownloads), "max-concurrent-uploads": strconv.Itoa(c.MaxConcurrentUploads),
 		"max-download-attempts": strconv.Itoa(c.MaxDownloadAttempts), "shutdown-timeout": strconv.Itoa(c.ShutdownTimeout),
 		"default-stop-timeout": strconv.Itoa(*c.DefaultStopTimeout), "default-shm-size": c.DefaultShmSize.String(),
-		"default-ipc-mode": c.DefaultIPCMode, "default-cgroupns-mode": c.DefaultCgroupnsMode, "live-restore": "true",
+		"default-ipc-mode": c.DefaultIPCMode, "default-cgroupns-mode": c.DefaultCgroupnsMode, "live-restore": strconv.FormatBool(c.ContainersStay()),
 		"default-runtime": c.DefaultRuntime, "runtimes": "",
 	}
 }

@@ -105,7 +105,6 @@ func TestRefused(t *testing.T) {
 		{[]string{"-H", "tcp://0.0.0.0:2375"}, "requires tlsverify"},
 		{[]string{"--feature", "a=b"}, "feature"},
 		{[]string{"--log-opt", "a"}, "log-opt"},
-		{[]string{"--live-restore=false"}, "live-restore"},
 		{[]string{"--default-runtime", "crun"}, "crun"},
 		{[]string{"--config-file", "/no/such/file"}, "/no/such/file"},
 		{[]string{"--config-file", file(t, `{"colour":"red"}`)}, "colour"},
