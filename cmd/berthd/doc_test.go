@@ -44,7 +44,7 @@ func describeOptions() string {
 	b.WriteString("# The engine's options\n\n" +
 		"Made from the flags of `berthd serve` by `go test ./cmd/berthd -run TestDaemonDoc -update`.\n\n" +
 		"berthd takes dockerd's flags and its daemon.json, by default `" + config.File + "`; called as `dockerd`, it reads `" + dockerFile + "`.\n" +
-		"A key that neither knows is refused, as is one that the file and a flag give different values. `--validate` checks and ends.\n" +
+		"An unknown key is refused, as is one to which the file and a flag give different values. `--validate` checks and ends.\n" +
 		"At SIGHUP the file is read again; what \"reload\" marks is taken over, of the rest the engine says that it takes a restart. At SIGUSR1 it\n" +
 		"shows what it is doing.\n\n| Flag | Key | | |\n|---|---|---|---|\n")
 	keys := fields()
