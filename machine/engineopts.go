@@ -145,6 +145,16 @@ func engineField(c *config.Config, flag string) (reflect.Value, error) {
 	if slices.Contains([]string{"proxies", "http-proxy", "https-proxy", "no-proxy"}, key) { // the record keeps options, and no passwords
 		return reflect.Value{}, fmt.Errorf("%s is for --engine-env to give, as HTTP_PROXY=URL: a proxy's URL may hold a password", flag)
 	}
+	known := engineFields(c)
+	if field, ok := known[key]; ok {
+		return field, nil
+	}
+	names := slices.Sorted(maps.Keys(known))
+	return reflect.Value{}, fmt.Errorf("the engine has no option %q; it knows %s", flag, strings.Join(names, ", "))
+}
+
+// engineFields are the fields that can be set, by their keys.
+func engineFields(c *config.Config) map[string]reflect.Value {
 	v := reflect.ValueOf(c).Elem()
 	known := map[string]reflect.Value{}
 	for i := range v.NumField() {
@@ -153,11 +163,26 @@ func engineField(c *config.Config, flag string) (reflect.Value, error) {
 			known[name] = v.Field(i)
 		}
 	}
-	if field, ok := known[key]; ok {
-		return field, nil
+	return known
+}
+
+// EngineOptionValues are the names of all --engine-opt, each with the values that it takes if they are a fixed set.
+func EngineOptionValues() map[string][]string {
+	values := map[string][]string{}
+	for name, field := range engineFields(new(config.Config)) {
+		values[name] = nil
+		if t := field.Type(); t.Kind() == reflect.Bool || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Bool {
+			values[name] = []string{"true", "false"}
+		}
 	}
-	names := slices.Sorted(maps.Keys(known))
-	return reflect.Value{}, fmt.Errorf("the engine has no option %q; it knows %s", flag, strings.Join(names, ", "))
+	values["log-driver"] = config.LogDrivers()
+	values["log-format"] = []string{"text", "json"}
+	values["default-ipc-mode"] = []string{"private", "shareable"}
+	values["default-cgroupns-mode"] = []string{"private", "host"}
+	values["log-level"] = []string{"debug", "info", "warn", "error", "fatal"}
+	values["storage-driver"] = []string{"overlayfs", "overlay2", "native"}
+	values["default-runtime"] = []string{"runc"}
+	return values
 }
 
 // configKey is the key of daemon.json for a flag: a flag that may be repeated is in the singular, its key in the plural.

@@ -52,6 +52,23 @@ func TestEngineOptionsBecomeTheConfiguration(t *testing.T) {
 	}
 }
 
+// TestResumedOptionsAreThoseOfCreate: the same flags given again change nothing, whichever way a list was begun.
+func TestResumedOptionsAreThoseOfCreate(t *testing.T) {
+	o := EngineOptions{
+		Opts:   []string{"label=a=b", "data-root=/data", "log-opt=max-size=10m", "log-opt=max-file=2", "registry-mirror=https://a.example"},
+		Labels: []string{"tier=front"}, RegistryMirrors: []string{"https://b.example"}, StorageDriver: "native", Env: []string{"A=1"},
+	}
+	raw, err := o.config("qemu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := settings{engine: raw, env: []byte(o.env())}
+	next, err := old.change(SetOptions{Engine: o, StorageDriver: true}, "qemu")
+	if err != nil || !next.equal(old) {
+		t.Errorf("%v: %s\nbecomes %s", err, old.engine, next.engine)
+	}
+}
+
 func TestEngineOptionsAreRefusedByName(t *testing.T) {
 	for _, opt := range []string{"nosuch=1", "hosts=tcp://0.0.0.0:1", "host=x", "tlsverify=false", "dns", "dns=x", "debug=perhaps", "shutdown-timeout=x",
 		"log-opt=x", "berth-tls-await=true", "iptables=2x", "proxies=x", "https-proxy=http://u:p@h", "default-shm-size", "default-ulimit=x", "init-path=/x", "", "="} {

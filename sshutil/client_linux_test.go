@@ -58,6 +58,35 @@ func TestRun(t *testing.T) {
 	})
 }
 
+func TestStdio(t *testing.T) {
+	eachServer(t, func(t *testing.T, s server) {
+		c := s.dial(t)
+		conn, err := c.Stdio(t.Context(), "cat; echo end")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "hello\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(conn); err != nil || string(got) != "hello\nend\n" {
+			t.Errorf("got %q, %v", got, err)
+		}
+		failing, err := c.Stdio(t.Context(), "echo no way >&2; exit 3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer failing.Close()
+		var exit *sshutil.ExitError
+		if _, err := io.ReadAll(failing); !errors.As(err, &exit) || exit.Status != 3 || !strings.Contains(exit.Stderr, "no way") {
+			t.Errorf("a command that fails: %v", err)
+		}
+	})
+}
+
 func TestRunInterrupted(t *testing.T) {
 	eachServer(t, func(t *testing.T, s server) {
 		c := s.dial(t)
@@ -414,6 +443,40 @@ func socksDial(proxy, address string) (net.Conn, error) {
 		return nil, fmt.Errorf("the proxy answers % x", answer)
 	}
 	return conn, nil
+}
+
+// TestServerThatForwardsNothing: that it cannot is another matter than a socket which is not there.
+func TestServerThatForwardsNothing(t *testing.T) {
+	host, user := newKey(t), newKey(t)
+	signer, err := ssh.ParsePrivateKey(host.Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := &ssh.ServerConfig{NoClientAuth: true}
+	conf.AddHostKey(signer)
+	ln := listen(t)
+	go func() {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		_, channels, requests, err := ssh.NewServerConn(conn, conf)
+		if err != nil {
+			return
+		}
+		go ssh.DiscardRequests(requests)
+		for c := range channels {
+			_ = c.Reject(ssh.UnknownChannelType, "")
+		}
+	}()
+	c := server{endpoint: endpoint(t, ln.Addr(), host, user)}.dial(t)
+	if _, err := c.DialContext(t.Context(), "unix", "/no/such/socket"); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("got %v", err)
+	}
+	_, err = guestServer(t).dial(t).DialContext(t.Context(), "unix", "/no/such/socket")
+	if err == nil || errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("a socket that is not there: %v", err)
+	}
 }
 
 func TestForwardEndsWithTheConnection(t *testing.T) {

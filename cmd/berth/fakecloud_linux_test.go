@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
 	"github.com/getberth/berth/guest/sshd"
@@ -281,6 +282,19 @@ func (vm *fakeVM) tls(*tls.ClientHelloInfo) (*tls.Config, error) {
 	}
 	pair := tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: vm.key}
 	return &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}, nil
+}
+
+// serveSocket is the engine of all machines of a script that have it on a local socket only.
+func serveSocket(env *testscript.Env) (path string, err error) {
+	path = filepath.Join(env.WorkDir, ".engine.sock")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return "", err
+	}
+	api := &http.Server{Handler: http.HandlerFunc(engineAPI)}
+	go func() { _ = api.Serve(ln) }()
+	env.Defer(func() { api.Close() })
+	return path, nil
 }
 
 func engineAPI(w http.ResponseWriter, r *http.Request) {

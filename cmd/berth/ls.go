@@ -84,7 +84,7 @@ func (a *app) ls(cmd *cobra.Command, o lsOptions) error {
 	}
 	limit := time.Duration(o.timeout) * time.Second
 	rows := m.Rows(cmd.Context(), entries, limit)
-	if p, ok := a.liveRows(format, o.quiet, entries); ok {
+	if p, ok := a.liveRows(m, format, o.quiet, entries); ok {
 		return a.printRows(asTheyCome(rows), filter, p)
 	}
 	return a.printRows(inOrder(rows), filter, a.rowPrinter(format, o.quiet))
@@ -151,14 +151,14 @@ type rowPrinter struct {
 func nothing() error { return nil }
 
 // liveRows prints a table on a terminal; ok is false for what is no such thing.
-func (a *app) liveRows(format *listFormat, quiet bool, entries []hostdb.Entry) (p rowPrinter, ok bool) {
+func (a *app) liveRows(m *machine.Manager, format *listFormat, quiet bool, entries []hostdb.Entry) (p rowPrinter, ok bool) {
 	if quiet || format.json || !format.table || !isTerminal(a.out) {
 		return rowPrinter{}, false
 	}
 	var t *liveTable
 	return rowPrinter{
 		begin: func() (err error) {
-			if t, err = newLiveTable(a.out, format, entries); err != nil {
+			if t, err = newLiveTable(a.out, format, entries, m.URL); err != nil {
 				return err
 			}
 			return t.print(listHeaders())

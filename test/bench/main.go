@@ -18,15 +18,16 @@ import (
 
 // options are the flags.
 type options struct {
-	bin    string // folder of what `make guest` builds
-	out    string // file of the report; empty for none
-	boots  int    // rounds of making a VM
-	runs   int    // rounds of docker run
-	idle   int    // containers whose memory is measured
-	starts int    // rounds of berth env
-	lists  int    // rounds of berth ls
-	pulls  int    // rounds of pulling and loading an image
-	only   string // names of the parts to run, with commas
+	bin      string // folder of what `make guest` builds
+	out      string // file of the report; empty for none
+	boots    int    // rounds of making a VM
+	runs     int    // rounds of docker run
+	idle     int    // containers whose memory is measured
+	starts   int    // rounds of berth env
+	lists    int    // rounds of berth ls
+	pulls    int    // rounds of pulling and loading an image
+	only     string // names of the parts to run, with commas
+	installs int    // rounds of installing an engine on a Debian
 }
 
 func main() {
@@ -39,6 +40,7 @@ func main() {
 	flag.IntVar(&o.starts, "starts", 51, "rounds of berth env")
 	flag.IntVar(&o.lists, "lists", 5, "rounds of berth ls")
 	flag.IntVar(&o.pulls, "pulls", 5, "rounds of pulling and of loading an image of 300 MB")
+	flag.IntVar(&o.installs, "installs", 2, "rounds of installing an engine on a Debian")
 	flag.StringVar(&o.only, "only", "", "parts to run, with commas: "+strings.Join(names(), ", "))
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
@@ -65,6 +67,7 @@ func parts() []part {
 		{"engine", engines(measureResident, measureRuns, measureIdle)},
 		{"images", engines(measureImages)},
 		{"vm", measureVM},
+		{"install", measureInstall},
 	}
 }
 

@@ -27,13 +27,18 @@ func TestDebian(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"traces": func(ts *testscript.TestScript, _ bool, args []string) { // traces FILE
-				text, err := h.traces(t.Context())
-				ts.Check(err)
-				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
-			},
+			"traces": h.writeTraces(t),
 		},
 	})
+}
+
+// writeTraces is the command `traces FILE`.
+func (h *host) writeTraces(t *testing.T) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		text, err := h.traces(t.Context())
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+	}
 }
 
 // user is the environment of somebody who uses berth, with home as the home folder.
