@@ -264,6 +264,12 @@ func testLimits(t *testing.T, m *machine) {
 	m.must("update", "--memory", "96m", "--memory-swap", "96m", "limits")
 	contains(t, "stats", m.must("stats", "--no-stream", "--format", "{{.MemUsage}}", "limits"), "96MiB")
 	contains(t, "top", m.must("top", "limits"), "sleep 600")
+	if r := m.docker("exec", "limits", "sh", "-c", "x=$(yes | head -c 200000000)"); r.code != 137 {
+		t.Errorf("more memory than there is: %+v", r)
+	}
+	m.eventually("the event", func() bool {
+		return strings.Contains(m.must("events", "--since", "1h", "--until", "0s", "--filter", "container=limits", "--filter", "event=oom", "--format", "{{.Action}}"), "oom")
+	})
 }
 
 func testNetworks(t *testing.T, m *machine) {

@@ -90,6 +90,8 @@ type Runtime interface {
 	Processes(ctx context.Context, id string) (pids []int, err error)
 	// Wait returns when the first process has ended, at once if it has already, also for a container found by recovery.
 	Wait(ctx context.Context, id string) (shim.Exit, error)
+	// WatchOOM calls told each time that a running container has run out of memory, until ctx ends or the container has.
+	WatchOOM(ctx context.Context, id string, told func()) error
 	// State tells what is left of a container, whether or not its supervisor lives.
 	State(ctx context.Context, id string) (shim.State, error)
 	// Delete ends whatever is left: processes, cgroup, supervisor, bundle. No error when there is nothing.

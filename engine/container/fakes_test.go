@@ -254,6 +254,8 @@ func newFakeRuntime() *fakeRuntime {
 	return &fakeRuntime{all: map[string]*fakeProcess{}, began: make(chan string, 100)}
 }
 
+func (f *fakeRuntime) WatchOOM(context.Context, string, func()) error { return nil }
+
 func (f *fakeRuntime) InitProgram() (string, error) { return "/path/of/docker-init", nil }
 
 func (f *fakeRuntime) Create(_ context.Context, c shim.Create) error {

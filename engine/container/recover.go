@@ -94,6 +94,7 @@ func (s *Service) adopt(c *instance, found shim.State) {
 	s.persist(c)
 	s.background(func(ctx context.Context) { s.watch(ctx, c, l) })
 	s.watchHealth(c, spec, l)
+	s.watchMemory(c, spec, l)
 }
 
 // bury records the end of a container that nobody saw. Whether it is started again is for restartAll.
