@@ -80,6 +80,18 @@ func (f *fakeImages) RemoveRootFS(_ context.Context, key string) error {
 	return nil
 }
 
+func (f *fakeImages) PrepareView(ctx context.Context, key, ref string, _ *ocispec.Platform) (string, error) {
+	return fakeImageID, f.PrepareRootFS(ctx, key, ref, nil)
+}
+
+func (f *fakeImages) MountView(ctx context.Context, key, target string) error {
+	return f.MountRootFS(ctx, key, target)
+}
+
+func (f *fakeImages) RemoveView(ctx context.Context, key string) error {
+	return f.RemoveRootFS(ctx, key)
+}
+
 func (f *fakeImages) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -241,6 +253,8 @@ type fakeRuntime struct {
 func newFakeRuntime() *fakeRuntime {
 	return &fakeRuntime{all: map[string]*fakeProcess{}, began: make(chan string, 100)}
 }
+
+func (f *fakeRuntime) WatchOOM(context.Context, string, func()) error { return nil }
 
 func (f *fakeRuntime) InitProgram() (string, error) { return "/path/of/docker-init", nil }
 

@@ -94,6 +94,7 @@ func (s *Service) adopt(c *instance, found shim.State) {
 	s.persist(c)
 	s.background(func(ctx context.Context) { s.watch(ctx, c, l) })
 	s.watchHealth(c, spec, l)
+	s.watchMemory(c, spec, l)
 }
 
 // bury records the end of a container that nobody saw. Whether it is started again is for restartAll.
@@ -134,7 +135,7 @@ func (s *Service) clearLeftovers(running map[*instance]shim.State) {
 	}
 	if _, dying, err := s.store.load(); err == nil {
 		for _, id := range dying {
-			s.background(func(context.Context) { s.clear(&Spec{ID: id}) })
+			s.background(func(context.Context) { s.clear(s.store.dying(id)) })
 		}
 	}
 	entries, _ := os.ReadDir(filepath.Join(s.cfg.ExecRoot, "rootfs"))
