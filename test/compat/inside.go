@@ -127,14 +127,11 @@ func (h *house) test(ctx context.Context, s suite, match string) error {
 }
 
 // ownEtc lays a copy over /etc in this mount namespace, so that files can be written there which the engine sees and the host does
-// not.
+// not. It is kept in /run, which is this mount namespace's own as well.
 func ownEtc() error {
-	dir, err := os.MkdirTemp("", "compat-etc")
+	dir, err := os.MkdirTemp("/run", "compat-etc")
 	if err != nil {
 		return err
-	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
-		return fmt.Errorf("mounting a tmpfs: %w", err)
 	}
 	upper, work := filepath.Join(dir, "upper"), filepath.Join(dir, "work")
 	if err := errors.Join(os.Mkdir(upper, 0o755), os.Mkdir(work, 0o755)); err != nil {
