@@ -20,6 +20,7 @@ type house struct {
 	lists  string // the committed lists
 	out    string // everything that is made
 	engine []string
+	suffix string // of the files with what a run says, which the engines do not share
 }
 
 func newHouse() (*house, error) {

@@ -24,7 +24,7 @@ func (h *house) start(ctx context.Context, s suite, match string) (results, erro
 	if err != nil {
 		return nil, err
 	}
-	base := filepath.Join(h.out, strings.ReplaceAll(s.name, "/", "-"))
+	base := filepath.Join(h.out, strings.ReplaceAll(s.name, "/", "-")+h.suffix)
 	log := base + ".out"
 	if match != "" {
 		log = base + ".again.out"

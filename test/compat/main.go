@@ -64,6 +64,9 @@ func runSuites(ctx context.Context, o options, chosen []suite) error {
 	if err != nil {
 		return err
 	}
+	if o.peer {
+		h.suffix = ".dockerd"
+	}
 	var table []row
 	for _, s := range chosen {
 		r, err := h.runSuite(ctx, o, s)
