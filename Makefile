@@ -8,6 +8,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GO := go
 export GOFLAGS := -buildvcs=false -trimpath
 SHIM := engine/runtime/embedded/berth-shim
+SHIM_FLAGS := -tags 'netgo osusergo seccomp' -ldflags '-s -w -linkmode external -extldflags -static'
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 
 .PHONY: help
@@ -33,10 +34,20 @@ bin/berth-switch:
 	@CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $@ ./cmd/berth-switch
 
 $(SHIM):
-	@CGO_ENABLED=1 $(GO) build -tags 'netgo osusergo seccomp' -ldflags '-s -w -linkmode external -extldflags -static' -o $@ ./cmd/berth-shim
+	@CGO_ENABLED=1 $(GO) build $(SHIM_FLAGS) -o $@ ./cmd/berth-shim
 
 bin/berthd: $(SHIM)
 	@CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $@ ./cmd/berthd
+
+# The engine for arm64 hosts, made on amd64. The supervisor for arm64 takes the place of this computer's while it is embedded.
+.PHONY: berthd-arm64
+berthd-arm64: build ## build the engine for arm64 hosts into bin/, from where berth takes it
+	@test/setup cross
+	@root=$$(cmd/berth-shim/sysroot arm64); \
+	  export PKG_CONFIG_LIBDIR=$$root/usr/lib/aarch64-linux-gnu/pkgconfig PKG_CONFIG_SYSROOT_DIR=$$root PKG_CONFIG_ALLOW_SYSTEM_LIBS=1 PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1; \
+	  CC=aarch64-linux-gnu-gcc GOARCH=arm64 CGO_ENABLED=1 $(GO) build $(SHIM_FLAGS) -o bin/berth-shim-linux-arm64 ./cmd/berth-shim
+	@echo '{"Replace":{"$(CURDIR)/$(SHIM)":"$(CURDIR)/bin/berth-shim-linux-arm64"}}' >bin/arm64.json
+	@GOARCH=arm64 CGO_ENABLED=0 $(GO) build -overlay bin/arm64.json -ldflags '$(LDFLAGS)' -o bin/berthd-linux-arm64 ./cmd/berthd
 
 bin/guest-init:
 	@CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $@ ./guest/init
@@ -78,6 +89,17 @@ compat: build clients ## run other people's suites against berthd and compare wi
 .PHONY: compat-ci
 compat-ci: ## the part of compat that each change is to pass
 	@$(MAKE) --no-print-directory compat COMPAT_FLAGS=-ci
+
+.PHONY: hosts
+hosts: berthd-arm64 clients ## adopt hosts with Ubuntu, OpenRC, busybox and on arm64; HOSTS=name,… chooses
+	@test/setup hosts
+	@PATH="$(CURDIR)/bin/clients:$$PATH" BERTH_HOSTS="$(or $(HOSTS),all)" $(GO) test -v -count=1 -timeout 2h -run TestSystems ./test/hosts
+
+.PHONY: host
+host: ## boot one of those hosts, until Ctrl-C, and say how to reach it: HOST=ubuntu
+	@test/setup hosts
+	@$(GO) build -o bin/host ./test/hosts/system/cmd/host
+	@if [[ $$EUID == 0 ]]; then exec bin/host $(HOST); else exec sudo bin/host $(HOST); fi
 
 .PHONY: bench
 bench: guest clients bin/registry ## run the benchmarks with their peers; print ratios of medians

@@ -158,15 +158,16 @@ func (r *run) push(ctx context.Context, e Engine, enc encoding, data []byte, hav
 	if have == 0 {
 		into = ">"
 	}
-	// One line: see feed. Other uploads' remains go first, they may fill the disk.
+	// One line: see feed. Other uploads' remains go first, they may fill the disk. The size is looked at since tee, on a full disk, goes
+	// on passing to sha256sum what it cannot write.
 	line := fmt.Sprintf(`umask 077; mkdir -p -m 0755 %[1]s; for f in %[2]s-*.part; do [ "$f" = %[3]s ] || rm -f -- "$f"; done; cat %[4]s %[3]s || exit; `+
 		`[ "$(wc -c < %[3]s)" -eq %[5]d ] || { echo "the upload was cut off" >&2; exit 1; }; `+
 		`new=%[2]s-new; sum=$(%[6]s < %[3]s | tee $new | sha256sum); `+
-		`[ "${sum%%%% *}" = %[7]s ] || { rm -f -- %[3]s $new; echo "the engine arrived damaged, or the disk is full" >&2; exit %[8]d; }; `+
+		`[ "${sum%%%% *}" = %[7]s ] && [ "$(wc -c < $new)" -eq %[12]d ] || { rm -f -- %[3]s $new; echo "the engine arrived damaged, or the disk is full" >&2; exit %[8]d; }; `+
 		`chmod 0755 $new && { sync $new 2>/dev/null || sync; } && : > %[9]s || exit; `+
 		`[ ! -f %[2]s ] || ln -f %[2]s %[10]s || exit; mv -f $new %[2]s || exit; `+
 		`echo "%[7]s $(stat -c %%s-%%Y-%%i %[2]s 2>/dev/null)" > %[2]s%[11]s; rm -f -- %[3]s; sync %[1]s 2>/dev/null || sync`,
-		path.Dir(config.Binary), config.Binary, part, into, total, enc.decoder(), e.SHA256, statusDamaged, restartDue, previous, config.StampSuffix)
+		path.Dir(config.Binary), config.Binary, part, into, total, enc.decoder(), e.SHA256, statusDamaged, restartDue, previous, config.StampSuffix, e.Size)
 	src := &counting{r: bytes.NewReader(data[have:]), done: have, report: func(done int64) {
 		r.observe(Event{Step: stepEngine, State: Progress, Done: done, Total: total})
 	}}

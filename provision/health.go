@@ -28,14 +28,11 @@ func (r *run) healthy(ctx context.Context) (bool, error) {
 		// Starting the service waited for the engine (Type=notify); a machine's owner pings it over TLS in any case.
 		return true, nil
 	}
-	timeout := r.spec.HealthTimeout
-	if timeout <= 0 {
-		timeout = defaultHealthTimeout
-	}
+	timeout := r.healthTimeout()
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err := awaitPing(waiting, dial)
-	if err == nil {
+	if err == nil || errors.Is(err, errors.ErrUnsupported) {
 		return true, nil
 	}
 	if ctx.Err() != nil {
@@ -44,7 +41,14 @@ func (r *run) healthy(ctx context.Context) (bool, error) {
 	return false, r.withLog(ctx, fmt.Errorf("the engine does not answer on %s within %s: %w", config.Socket, timeout, err))
 }
 
-// awaitPing asks until there is an answer, and returns the last error when the context ends before.
+func (r *run) healthTimeout() time.Duration {
+	if r.spec.HealthTimeout > 0 {
+		return r.spec.HealthTimeout
+	}
+	return defaultHealthTimeout
+}
+
+// awaitPing asks until there is an answer, or none to be had, and returns the last error when the context ends before.
 func awaitPing(ctx context.Context, d Dialer) error {
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -55,8 +59,8 @@ func awaitPing(ctx context.Context, d Dialer) error {
 	var last error // the reason that the engine gave, rather than the end of our patience
 	for pause := minPause; ; pause = min(2*pause, maxPause) {
 		err := ping(ctx, client)
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, errors.ErrUnsupported) {
+			return err
 		}
 		if last == nil || ctx.Err() == nil {
 			last = err

@@ -25,7 +25,8 @@ type Host interface {
 }
 
 // Dialer is a Host through which connections can be made from the machine, e.g. to its unix sockets. Without it, or without
-// being root there, the last step asks the init system rather than the engine itself.
+// being root there, or when its errors are errors.ErrUnsupported, since not all SSH servers can, the last step trusts the init
+// system rather than ask the engine itself.
 type Dialer interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -170,7 +171,11 @@ func (r *run) changes(step string) []string {
 		if f, ok := r.facts.Init.definition(); ok {
 			what[0] += ": " + f.path
 		}
-		return append(what, fmt.Sprintf("the engine listens on port %d and on %s, and keeps its data in %s", r.port(), config.Socket, config.DataRoot))
+		listens := config.Socket
+		if port := r.port(); port != 0 {
+			listens = fmt.Sprintf("port %d and on %s", port, config.Socket)
+		}
+		return append(what, fmt.Sprintf("the engine listens on %s, and keeps its data in %s", listens, config.DataRoot))
 	}
 	return nil
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/getberth/berth/certs"
 	"github.com/getberth/berth/engine/config"
 	"github.com/getberth/berth/provision"
@@ -290,6 +292,15 @@ func TestBrokenEngineShowsItsLog(t *testing.T) {
 		}
 		breakAndRollBack(t, m, good, broken)
 	})
+	t.Run("OpenRC, and no way to its socket", func(t *testing.T) {
+		m := newMachine(t)
+		m.asOpenRC()
+		m.deaf = true
+		if _, err := newOwner(t, good.plain()).apply(t, m); err != nil {
+			t.Fatal(err)
+		}
+		breakAndRollBack(t, m, good, broken)
+	})
 	t.Run("light VM", func(t *testing.T) {
 		m := newMachine(t)
 		m.asGuest(good)
@@ -397,6 +408,35 @@ func TestDamagedUploadIsRefused(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(m.path(config.Binary + "*")); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
+	}
+}
+
+// TestDiskFillsUp: df may promise what another program takes meanwhile.
+func TestDiskFillsUp(t *testing.T) {
+	good := buildEngine(t, "-X main.version=1")
+	for name, size := range map[string]string{"with what arrives": "512k", "with what is unpacked": "4m"} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.asSystemd()
+			dir := m.path("usr/local/bin")
+			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+				t.Skipf("mounting: %v", err)
+			}
+			t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+			o := newOwner(t, good.plain())
+			_, err := o.apply(t, m)
+			if err == nil || !strings.Contains(err.Error(), "No space left on device") && !strings.Contains(err.Error(), "the disk is full") {
+				t.Errorf("got %v", err)
+			}
+			if _, err := os.Stat(m.path(config.Binary)); err == nil {
+				t.Error("half an engine is there")
+			}
+			if err := unix.Mount("", dir, "", unix.MS_REMOUNT, "size=100m"); err != nil {
+				t.Fatal(err)
+			}
+			res, err := o.apply(t, m)
+			changed(t, res, err, installing, configuring, issuing, running)
+		})
 	}
 }
 
@@ -591,6 +631,7 @@ func TestUninstallLeavesTheHostAsItWas(t *testing.T) {
 func TestOpenRC(t *testing.T) {
 	m := newMachine(t)
 	m.asOpenRC()
+	m.deaf = true // as dropbear is
 	o := newOwner(t, buildEngine(t, "-X main.version=1").plain())
 	res, err := o.apply(t, m)
 	changed(t, res, err, installing, configuring, issuing, running)

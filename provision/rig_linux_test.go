@@ -34,6 +34,7 @@ type machine struct {
 
 	mu   sync.Mutex // guards the rest
 	runs int        // commands since the last reset: round trips, more or less
+	deaf bool       // its SSH server connects to no sockets
 	cut  int64      // when positive, a command's input is cut off, with the connection, after that many bytes
 }
 
@@ -253,6 +254,11 @@ func (c *cutter) Read(p []byte) (int, error) {
 
 // DialContext is provision.Dialer.
 func (m *machine) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.deaf {
+		return nil, fmt.Errorf("unknown channel type: %w", errors.ErrUnsupported)
+	}
 	return m.client.DialContext(ctx, network, m.path(address))
 }
 

@@ -21,7 +21,7 @@ func Rollback(ctx context.Context, h Host) error {
 	default:
 		return errors.New("rolling the engine back: the machine keeps no previous one")
 	}
-	_, err := r.script(ctx, ": > "+restartDue+" && "+back+" && rm -f "+config.Binary+config.StampSuffix+" || return\n"+r.facts.Init.restart(true))
+	_, err := r.script(ctx, ": > "+restartDue+" && "+back+" && rm -f "+config.Binary+config.StampSuffix+" || return\n"+r.facts.Init.restart(true, r.healthTimeout()))
 	if err != nil {
 		return r.withLog(ctx, err)
 	}

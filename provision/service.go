@@ -3,6 +3,8 @@ package provision
 import (
 	"bytes"
 	"context"
+	"strconv"
+	"time"
 
 	"github.com/getberth/berth/engine/config"
 )
@@ -49,9 +51,10 @@ respawn_max=0
 rc_cgroup_cleanup=no
 
 depend() {
-	need net cgroups
-	use dns
-	after firewall
+	# Not every network is a service called net, nor are control groups a service where something else mounts them.
+	if [ -e /etc/init.d/cgroups ]; then need cgroups; fi
+	use net dns
+	after networking firewall
 }
 
 start_pre() {
@@ -92,7 +95,7 @@ func (r *run) startService(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.script(ctx, body+r.facts.Init.restart(r.facts.enabled && len(files) == 0)); err != nil {
+	if _, err := r.script(ctx, body+r.facts.Init.restart(r.facts.enabled && len(files) == 0, r.healthTimeout())); err != nil {
 		return r.withLog(ctx, err)
 	}
 	r.facts.active, r.facts.enabled, r.facts.restartDue = true, true, false
@@ -100,8 +103,8 @@ func (r *run) startService(ctx context.Context) error {
 }
 
 // restart is a script that has the init system run the engine anew, and start it at boot, which known says that it does already.
-// The mark is removed last. In the light VM init starts the engine again whenever it ends; the old one must be gone before anyone asks whether the engine answers.
-func (i Init) restart(known bool) string {
+// The mark is removed last. OpenRC takes an engine for started as soon as it runs, so that the script waits for its socket. In the light VM init starts the engine again whenever it ends; the old one must be gone before anyone asks whether the engine answers.
+func (i Init) restart(known bool, patience time.Duration) string {
 	const unmark = "rm -f " + restartDue
 	switch i {
 	case Systemd:
@@ -115,7 +118,12 @@ systemctl restart berthd.service && ` + unmark
 ` + start // enable has systemd read its units again
 	case OpenRC:
 		return `[ -e /etc/runlevels/default/berthd ] || rc-update -q add berthd default || return
-rc-service -q berthd restart && ` + unmark
+rc-service -q berthd restart || return
+n=0; until [ -S ` + config.Socket + ` ]; do
+	n=$((n+1)); [ $n -le ` + strconv.Itoa(int(patience/(100*time.Millisecond))) + ` ] || { echo "the engine does not answer on ` + config.Socket + ` within ` + patience.String() + `" >&2; return 1; }
+	sleep 0.1 2>/dev/null || sleep 1
+done
+` + unmark
 	default:
 		return `pid=$(cat ` + pidFile + ` 2>/dev/null); n=0
 if [ -n "$pid" ] && kill -TERM "$pid" 2>/dev/null; then

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"sync"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // DialContext connects from the machine to an address that it can reach: network is "tcp" or "unix". The connections know no
@@ -15,10 +17,27 @@ func (c *Client) DialContext(ctx context.Context, network, address string) (net.
 	dial := func() (net.Conn, error) { return c.ssh.Dial(network, address) }
 	conn, err := await(ctx, dial, func(conn net.Conn) { conn.Close() })
 	if err != nil {
-		return nil, fmt.Errorf("connecting from %s to %s: %w", c.endpoint.Host, address, c.broken(err))
+		err = fmt.Errorf("connecting from %s to %s: %w", c.endpoint.Host, address, c.broken(err))
+		if refusesForwards(err) {
+			err = unsupportedError{err}
+		}
+		return nil, err
 	}
 	return conn, nil
 }
+
+// refusesForwards tells a server that connects to nothing of the kind from one that could not connect: dropbear knows no unix
+// sockets. OpenSSH that was told not to connect to them says no more than that it could not.
+func refusesForwards(err error) bool {
+	var open *ssh.OpenChannelError
+	return errors.As(err, &open) && (open.Reason == ssh.UnknownChannelType || open.Reason == ssh.Prohibited)
+}
+
+// unsupportedError is errors.ErrUnsupported in the words of its error.
+type unsupportedError struct{ error }
+
+func (e unsupportedError) Unwrap() error        { return e.error }
+func (e unsupportedError) Is(target error) bool { return target == errors.ErrUnsupported }
 
 // ForwardLocal passes each connection to ln on to an address that the machine can reach, as `ssh -L` does. It closes ln and
 // returns when the context is done (nil), the connection is lost, or ln fails.
@@ -81,7 +100,7 @@ func (c *Client) serve(ctx context.Context, ln net.Listener, open func(context.C
 			if err != nil {
 				return // the near side sees its connection closed, as with ssh
 			}
-			join(ctx, conn, far)
+			Join(ctx, conn, far)
 		}()
 	}
 }
@@ -98,9 +117,9 @@ func (c *Client) acceptError(ctx context.Context, err error) error {
 	return c.broken(err)
 }
 
-// join copies both ways until both sides have ended or the context is done. The end of one direction is passed on as a half
+// Join copies both ways until both sides have ended or the context is done, and closes both. The end of one direction is passed on as a half
 // close: protocols such as Docker's attach need it.
-func join(ctx context.Context, a, b net.Conn) {
+func Join(ctx context.Context, a, b net.Conn) {
 	defer a.Close()
 	defer b.Close()
 	stop := context.AfterFunc(ctx, func() { a.Close(); b.Close() })

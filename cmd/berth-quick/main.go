@@ -81,6 +81,9 @@ func client(name string, getenv func(string) string) ([]shellenv.Variable, error
 	if m.Endpoint == nil || m.Endpoint.Address == "" {
 		return nil, fmt.Errorf("%q has no address yet", name)
 	}
+	if m.Endpoint.SSHOnly {
+		return nil, fmt.Errorf("%q is reached through a tunnel, which must be there", name)
+	}
 	vars := shellenv.Client(name, m.Endpoint.EngineURL(), store.MachineDir(name))
 	return append(vars, shellenv.Platform(runtime.GOOS)...), nil
 }

@@ -37,6 +37,7 @@ func store(t testing.TB) string {
 	for name, rest := range map[string]string{
 		"default": `"endpoint":{"address":"127.0.0.9","enginePort":2376}`,
 		"six":     `"endpoint":{"address":"fd00::9","enginePort":2377}`,
+		"hidden":  `"endpoint":{"address":"127.0.0.9","sshOnly":true}`,
 		"young":   `"phase":"creating"`,
 		"empty":   `"endpoint":{"address":""}`,
 		"newer":   `"version":99`,
@@ -61,7 +62,7 @@ func TestSameAnswer(t *testing.T) {
 	for _, args := range [][]string{
 		{"env"}, {"env", "default"}, {"env", "six"}, {"env", "--shell", "fish", "six"}, {"env", "--shell=powershell", "default"},
 		{"env", "--shell", "cmd"}, {"env", "-shell", "tcsh", "default"}, {"env", "default", "--shell", "emacs"}, {"env", "--shell", ""}, {"env", "--shell"},
-		{"env", "young"}, {"env", "empty"}, {"env", "newer"}, {"env", "broken"}, {"env", "nobody"}, {"env", "../default"}, {"env", ""},
+		{"env", "young"}, {"env", "hidden"}, {"env", "empty"}, {"env", "newer"}, {"env", "broken"}, {"env", "nobody"}, {"env", "../default"}, {"env", ""},
 		{"env", "-u"}, {"env", "--unset", "default"}, {"env", "--no-proxy", "default"}, {"env", "--swarm", "default"}, {"env", "default", "six"},
 		{"env", "--help"}, {"env", "-h"}, {"env", "--"}, {"env", "--", "default"}, {"env", "--nonsense"},
 		{"--debug", "env", "default"}, {"-s", "elsewhere", "env", "default"}, {"--version"}, {"nonsense"}, {}, {"ls", "-q"}, {"url", "default"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -55,7 +56,7 @@ func (a *app) env(cmd *cobra.Command, args []string, o envOptions) error {
 		if err != nil {
 			return err
 		}
-		e, err := a.clientEnv(m, name, o.swarm)
+		e, err := a.clientEnv(cmd.Context(), m, name, o.swarm)
 		if err != nil {
 			return err
 		}
@@ -90,10 +91,13 @@ func (a *app) env(cmd *cobra.Command, args []string, o envOptions) error {
 }
 
 // clientEnv is how a client reaches the machine, or the swarm that it is the master of.
-func (a *app) clientEnv(m *machine.Manager, name string, swarm bool) (machine.Env, error) {
+func (a *app) clientEnv(ctx context.Context, m *machine.Manager, name string, swarm bool) (machine.Env, error) {
 	e, err := m.Env(name)
 	if err == nil && swarm {
 		err = fmt.Errorf("%q is not a swarm master. The --swarm flag is intended for use with swarm masters", name)
+	}
+	if err == nil && e.CertPath == "" {
+		err = m.OpenTunnel(ctx, name)
 	}
 	return e, err
 }

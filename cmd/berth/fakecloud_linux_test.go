@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
 	"github.com/getberth/berth/guest/sshd"
@@ -30,11 +31,12 @@ import (
 // fakeCloud makes machines that consist of the light VM's SSH server and a TLS endpoint that answers as an engine does. It lives
 // in the test's process and outlasts the commands that use it over HTTP.
 type fakeCloud struct {
-	dir string
-	mu  sync.Mutex // guards all below
-	vms map[string]*fakeVM
-	// refuse and hang name machines whose deletion fails, and about which no question is answered.
-	refuse, hang map[string]bool
+	dir    string
+	mu     sync.Mutex // guards all below
+	vms    map[string]*fakeVM
+	refuse map[string]bool // machines whose deletion fails
+	// hang are machines about which no question is answered until the channel is closed.
+	hang map[string]chan struct{}
 }
 
 type fakeVM struct {
@@ -54,7 +56,7 @@ type fakeVM struct {
 
 func newFakeCloud(dir string) (*fakeCloud, error) {
 	dir = filepath.Join(dir, ".cloud")
-	return &fakeCloud{dir: dir, vms: map[string]*fakeVM{}, refuse: map[string]bool{}, hang: map[string]bool{}}, os.MkdirAll(dir, 0o700)
+	return &fakeCloud{dir: dir, vms: map[string]*fakeVM{}, refuse: map[string]bool{}, hang: map[string]chan struct{}{}}, os.MkdirAll(dir, 0o700)
 }
 
 func (c *fakeCloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -62,9 +64,12 @@ func (c *fakeCloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	hang := c.hang[id]
 	c.mu.Unlock()
-	if hang && r.Method == http.MethodGet {
-		<-r.Context().Done()
-		return
+	if hang != nil && r.Method == http.MethodGet {
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+			return
+		}
 	}
 	body, err := io.ReadAll(r.Body)
 	if err == nil {
@@ -144,7 +149,10 @@ func (c *fakeCloud) act(id, act string) error {
 	case "relent":
 		delete(c.refuse, id)
 	case "hang":
-		c.hang[id] = true
+		c.hang[id] = make(chan struct{})
+	case "answer":
+		close(c.hang[id])
+		delete(c.hang, id)
 	case "remove", "vanish":
 		if c.refuse[id] && act == "remove" {
 			return fmt.Errorf("the cloud does not delete %s", id)
@@ -274,6 +282,19 @@ func (vm *fakeVM) tls(*tls.ClientHelloInfo) (*tls.Config, error) {
 	}
 	pair := tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: vm.key}
 	return &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}, nil
+}
+
+// serveSocket is the engine of all machines of a script that have it on a local socket only.
+func serveSocket(env *testscript.Env) (path string, err error) {
+	path = filepath.Join(env.WorkDir, ".engine.sock")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return "", err
+	}
+	api := &http.Server{Handler: http.HandlerFunc(engineAPI)}
+	go func() { _ = api.Serve(ln) }()
+	env.Defer(func() { api.Close() })
+	return path, nil
 }
 
 func engineAPI(w http.ResponseWriter, r *http.Request) {

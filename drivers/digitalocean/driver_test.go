@@ -161,7 +161,6 @@ func TestConformance(t *testing.T) {
 		driverstest.Refuses("no volume", "digitalocean-volume", []string{"data"}),
 		driverstest.Refuses("no address of the account", "digitalocean-reserved-ip", "203.0.113.9"),
 		driverstest.Refuses("a bad network", "digitalocean-allow-from", "10.0.0.0/40"),
-		driverstest.Refuses("not there yet", "digitalocean-expose", "ssh"),
 		driverstest.Refuses("no such way", "digitalocean-expose", "all"),
 		driverstest.Refuses("a bad plan", "digitalocean-backup-policy", "weekly@4"),
 		driverstest.Refuses("a bad tag", "digitalocean-tags", "a b"),

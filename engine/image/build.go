@@ -28,7 +28,7 @@ import (
 
 // Download opens a URL for [Service.Import].
 func (s *Service) Download(ctx context.Context, source string) (io.ReadCloser, error) {
-	return s.registries.Download(ctx, source)
+	return s.now().registries.Download(ctx, source)
 }
 
 // Import makes an image of one tar of a root filesystem. changes are Dockerfile instructions that set its configuration.

@@ -463,8 +463,9 @@ func TestTwoEnginesOnOneRoot(t *testing.T) {
 func TestBadConfig(t *testing.T) {
 	needRoot(t)
 	for _, c := range []Config{
-		{Mirrors: []string{"registry.example"}}, {Mirrors: []string{"http://u:p@registry.example"}}, {Mirrors: []string{"https://registry.example/path"}},
-		{InsecureRegistries: []string{"http://registry.example"}}, {StorageDriver: "zfs"},
+		{Settings: Settings{Mirrors: []string{"registry.example"}}}, {Settings: Settings{Mirrors: []string{"http://u:p@registry.example"}}},
+		{Settings: Settings{Mirrors: []string{"https://registry.example/path"}}},
+		{Settings: Settings{InsecureRegistries: []string{"http://registry.example"}}}, {StorageDriver: "zfs"},
 	} {
 		c.Root = t.TempDir()
 		if s, err := Open(t.Context(), c); err == nil {

@@ -20,11 +20,13 @@ type Variable struct {
 // ErrUnknown is that nothing says which shell the user has.
 var ErrUnknown = errors.New("Error: Unknown shell") //nolint:staticcheck // docker-machine's words
 
-// Client is what points Docker's clients at a machine.
+// Client is what points Docker's clients at a machine. Without certPath, host is a local socket, to which clients would speak TLS,
+// too, if they were told to.
 func Client(name, host, certPath string) []Variable {
+	local := certPath == ""
 	return []Variable{
-		{Name: "DOCKER_TLS_VERIFY", Value: "1"}, {Name: "DOCKER_HOST", Value: host}, {Name: "DOCKER_CERT_PATH", Value: certPath},
-		{Name: "DOCKER_MACHINE_NAME", Value: name},
+		{Name: "DOCKER_TLS_VERIFY", Value: "1", Unset: local}, {Name: "DOCKER_HOST", Value: host},
+		{Name: "DOCKER_CERT_PATH", Value: certPath, Unset: local}, {Name: "DOCKER_MACHINE_NAME", Value: name},
 	}
 }
 

@@ -32,6 +32,7 @@ type host struct {
 	keyFile string
 	outside string // how the host calls this computer
 	ssh     sshutil.Endpoint
+	become  string // a command that makes the user root; empty when it is
 }
 
 // newDebian boots a Debian. The simulator of DigitalOcean makes it; nothing of that cloud is used otherwise.
@@ -54,9 +55,23 @@ func newDebian(t *testing.T) *host {
 // connect waits until the host has come up.
 func (h *host) connect(t *testing.T) {
 	t.Helper()
+	h.ssh = sshutil.Endpoint{Host: h.address, KeyPaths: []string{h.keyFile}}
+	h.pin(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	h.ssh = sshutil.Endpoint{Host: h.address, KeyPaths: []string{h.keyFile}}
+	if err := h.run(ctx, "cloud-init status --wait >/dev/null; systemctl is-system-running --wait >/dev/null\n"+awake, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awake keeps an emulated processor busy a little: one that idles for half a minute may take as long to wake up.
+const awake = "nohup sh -c 'while :; do sleep 1; done' >/dev/null 2>&1 </dev/null &"
+
+// pin waits for the SSH server and trusts the key that it shows.
+func (h *host) pin(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	for h.ssh.HostKeys == nil {
 		shown, err := sshutil.ScanHostKey(ctx, h.ssh)
 		switch {
@@ -68,11 +83,6 @@ func (h *host) connect(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 	}
-	// An emulated processor that idles for half a minute may take as long to wake up.
-	const awake = "nohup sh -c 'while :; do sleep 1; done' >/dev/null 2>&1 </dev/null &"
-	if err := h.run(ctx, "cloud-init status --wait >/dev/null; systemctl is-system-running --wait >/dev/null\n"+awake, io.Discard); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // run runs a script on the host, as soon as that lets us in.
@@ -82,19 +92,19 @@ func (h *host) run(ctx context.Context, script string, out io.Writer) error {
 		return err
 	}
 	defer c.Close()
-	return c.Run(ctx, "sh -s", strings.NewReader(script), out, nil)
+	return c.Run(ctx, strings.TrimSpace(h.become+" sh -s"), strings.NewReader(script), out, nil)
 }
 
 // traces lists all that the engine could leave on the host: files with their modes, links, control groups, processes, mounts.
 // What a running system changes by itself is left out, such as link-local addresses, which come a while after a boot, and the
 // numbers in an automount's options, which differ from boot to boot.
 const traces = `find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /run -o -path /var/log -o -path /var/cache \
-	-o -path /var/tmp -o -path /var/lib/systemd -o -path /var/lib/cloud -o -path /root/.cache \) -prune -o -printf '%p %y %m %l\n' | sort
-ls /run /var/log | sort
-ip -br link | sort; ip -4 -br addr | sort; grep -v ^tmpfs /proc/mounts | sed -E 's/(fd|pipe_ino)=[0-9]+/\1=N/g' | sort
-find /sys/fs/cgroup -type d | grep -v -e '\.scope$' -e '/user.slice' -e '/system.slice/.*\.service$' | sort
+	-o -path /var/tmp -o -path /var/lib/systemd -o -path /var/lib/cloud -o -path /root/.cache \) -prune -o -exec stat -c '%N %F %a' {} + | sort
+ls /run /var/log /sys/class/net | sort
+ip -4 addr | grep inet | sort; grep -v -e ^tmpfs -e /sys/fs/cgroup /proc/mounts | sed -E 's/(fd|pipe_ino)=[0-9]+/\1=N/g' | sort
+find /sys/fs/cgroup -type d | grep -v -e '\.scope$' -e '/user.slice' -e '/system.slice/.*\.service$' -e '/openrc' | grep -e berth -e docker
 cat /proc/*/comm 2>/dev/null | grep berth
-systemctl list-unit-files 'berth*' --no-legend; systemctl list-units --all 'berth*' --no-legend
+if command -v systemctl >/dev/null; then systemctl list-unit-files 'berth*' --no-legend; systemctl list-units --all 'berth*' --no-legend; fi
 true`
 
 func (h *host) traces(ctx context.Context) (string, error) {
@@ -175,6 +185,20 @@ func simulator(t *testing.T) string {
 // call asks the API.
 func (c cloud) call(t *testing.T, method, path string, body, answer any) {
 	t.Helper()
+	text := c.ask(t, method, path, body)
+	if err := json.Unmarshal(text, answer); err != nil {
+		t.Fatalf("%s %s: %v: %s", method, path, err, text)
+	}
+}
+
+// control tells the simulator what is to go wrong.
+func (c cloud) control(t *testing.T, path string, body any) {
+	t.Helper()
+	c.ask(t, http.MethodPost, path, body)
+}
+
+func (c cloud) ask(t *testing.T, method, path string, body any) []byte {
+	t.Helper()
 	data, err := json.Marshal(body)
 	if err != nil {
 		t.Fatal(err)
@@ -194,12 +218,10 @@ func (c cloud) call(t *testing.T, method, path string, body, answer any) {
 	if err == nil && res.StatusCode >= 300 {
 		err = errors.New(res.Status)
 	}
-	if err == nil {
-		err = json.Unmarshal(text, answer)
-	}
 	if err != nil {
 		t.Fatalf("%s %s: %v: %s", method, path, err, text)
 	}
+	return text
 }
 
 // droplet makes a machine and returns its address.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -20,11 +21,16 @@ func Busybox() (v1.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading busybox (package busybox-static): %w", err)
 	}
+	return BusyboxFor(runtime.GOARCH, binary)
+}
+
+// BusyboxFor is Busybox for another processor, a GOARCH, of which it is given the binary; that must have the applets of the host's.
+func BusyboxFor(arch string, binary []byte) (v1.Image, error) {
 	links, err := appletLinks()
 	if err != nil {
 		return nil, err
 	}
-	return Build(v1.Config{Cmd: []string{"sh"}, Env: []string{DefaultPath}},
+	return BuildFor(v1.Platform{OS: "linux", Architecture: arch}, v1.Config{Cmd: []string{"sh"}, Env: []string{DefaultPath}},
 		Layer{CreatedBy: "ADD busybox-static / # buildkit", Files: append(skeleton(), File{Name: "bin/busybox", Mode: 0o755, Body: string(binary)})},
 		Layer{CreatedBy: "COPY etc /etc # buildkit", Files: etcFiles()},
 		Layer{CreatedBy: "RUN /bin/sh -c /bin/busybox --install -s # buildkit", Files: links},

@@ -7,22 +7,18 @@ package debian
 
 import (
 	"context"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
-	"syscall"
-	"time"
 
-	"github.com/gofrs/flock"
+	"github.com/getberth/berth/test/rootfs"
 )
 
 //go:embed recipe
@@ -50,67 +46,36 @@ const Cmdline = "root=/dev/vda rw net.ifnames=0 mitigations=off tsc=reliable no_
 
 // Cache is the folder that images and what is made from them live in. A cache that cannot be is replaced by a folder for
 // temporary files.
-func Cache() (string, error) {
-	dir, err := os.UserCacheDir()
-	if err == nil {
-		dir = filepath.Join(dir, "berth", "dosim")
-		if err = os.MkdirAll(dir, 0o755); err == nil {
-			return dir, nil
-		}
-	}
-	dir = filepath.Join(os.TempDir(), "berth-dosim")
-	return dir, os.MkdirAll(dir, 0o755)
-}
+func Cache() (string, error) { return rootfs.Cache("dosim") }
 
 // Image returns the image, made first if the cache has none of the present recipe, which takes one to three minutes. Progress
 // goes to log. Several processes may call it: one makes, the others wait.
 func Image(ctx context.Context, log io.Writer) (Files, error) {
-	if runtime.GOARCH != "amd64" {
-		return Files{}, fmt.Errorf("making a Debian image: requires amd64, this is %s", runtime.GOARCH)
-	}
-	cache, err := Cache()
+	f, err := image(ctx, log)
 	if err != nil {
-		return Files{}, fmt.Errorf("making a Debian image: %w", err)
-	}
-	key, err := recipeKey()
-	if err != nil {
-		return Files{}, err
-	}
-	dir := filepath.Join(cache, "debian-"+key)
-	f := Files{filepath.Join(dir, "root.ext4"), filepath.Join(dir, "vmlinuz"), filepath.Join(dir, "initrd")}
-	lock := flock.New(filepath.Join(cache, "lock"))
-	if _, err := lock.TryLockContext(ctx, time.Second/4); err != nil {
-		return f, fmt.Errorf("waiting for the Debian image: %w", err)
-	}
-	defer lock.Close()
-	if _, err := os.Stat(f.Initrd); err == nil {
-		now := time.Now()
-		return f, os.Chtimes(dir, now, now) // it is in use
-	}
-	if err := build(ctx, log, cache, dir); err != nil {
 		return f, fmt.Errorf("making a Debian image: %w", err)
 	}
 	return f, nil
 }
 
-// recipeKey is a checksum over all that decides what the image has in it, but for the day's packages.
-func recipeKey() (string, error) {
-	h := sha256.New()
-	fmt.Fprintln(h, layout, diskSize)
-	err := fs.WalkDir(recipe, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		b, err := recipe.ReadFile(path)
-		fmt.Fprintf(h, "%s %d\n%s", path, len(b), b)
-		return err
-	})
-	return hex.EncodeToString(h.Sum(nil))[:12], err
+func image(ctx context.Context, log io.Writer) (Files, error) {
+	if runtime.GOARCH != "amd64" {
+		return Files{}, fmt.Errorf("requires amd64, this is %s", runtime.GOARCH)
+	}
+	cache, err := Cache()
+	if err != nil {
+		return Files{}, err
+	}
+	key, err := rootfs.Key(recipe, layout, diskSize)
+	if err != nil {
+		return Files{}, err
+	}
+	dir, err := rootfs.Keep(ctx, cache, "debian", key, func(tmp string) error { return build(ctx, log, tmp) })
+	return Files{filepath.Join(dir, "root.ext4"), filepath.Join(dir, "vmlinuz"), filepath.Join(dir, "initrd")}, err
 }
 
-// build makes the image beside dir and moves it there when it is complete. Images that are not used any more
-// are removed.
-func build(ctx context.Context, log io.Writer, cache, dir string) error {
+// build makes the image in the folder "out" of tmp.
+func build(ctx context.Context, log io.Writer, tmp string) error {
 	if os.Geteuid() != 0 {
 		return errors.New("requires root")
 	}
@@ -119,14 +84,6 @@ func build(ctx context.Context, log io.Writer, cache, dir string) error {
 			return fmt.Errorf("%w\nhint: test/setup test", err)
 		}
 	}
-	if err := removeOld(cache); err != nil {
-		return err
-	}
-	tmp := filepath.Join(cache, "making")
-	defer os.RemoveAll(tmp)
-	if err := os.MkdirAll(filepath.Join(tmp, "out"), 0o755); err != nil {
-		return err
-	}
 	if err := os.CopyFS(tmp, recipe); err != nil {
 		return err
 	}
@@ -134,32 +91,23 @@ func build(ctx context.Context, log io.Writer, cache, dir string) error {
 	if err := bootstrap(ctx, tmp); err != nil {
 		return err
 	}
-	if err := writeInitrd(filepath.Join(tmp, "initrd"), filepath.Join(tmp, "out")); err != nil {
+	if err := writeInitrd(filepath.Join(tmp, "out", "initrd"), filepath.Join(tmp, "out")); err != nil {
 		return fmt.Errorf("its initial RAM disk: %w", err)
 	}
-	if err := os.Rename(filepath.Join(tmp, "initrd"), filepath.Join(tmp, "out", "initrd")); err != nil {
-		return err
-	}
-	return os.Rename(filepath.Join(tmp, "out"), dir)
+	return nil
 }
 
-// unusedFor is how long an image is kept that nobody asks for. Images of several recipes are in use where several versions of this
-// package are.
-const unusedFor = 7 * 24 * time.Hour
-
-func removeOld(cache string) error {
-	old, err := filepath.Glob(filepath.Join(cache, "debian-*"))
+// writeInitrd packs the host's static busybox, the recipe's init and the modules of a folder.
+func writeInitrd(to, modules string) error {
+	busybox, err := exec.LookPath("busybox")
 	if err != nil {
 		return err
 	}
-	for _, dir := range old {
-		if fi, err := os.Stat(dir); err == nil && time.Since(fi.ModTime()) > unusedFor {
-			if err := os.RemoveAll(dir); err != nil {
-				return err
-			}
-		}
+	init, err := recipe.ReadFile("recipe/init")
+	if err != nil {
+		return err
 	}
-	return os.RemoveAll(filepath.Join(cache, "making"))
+	return rootfs.WriteInitrd(to, busybox, init, modules)
 }
 
 // bootstrap has mmdebstrap make the root's tree, and packs it. mmdebstrap has namespaces of its own for mounts and processes: however
@@ -173,30 +121,11 @@ func bootstrap(ctx context.Context, tmp string) error {
 	if mirror == "" {
 		mirror = Mirror
 	}
-	steps := [][]string{
-		{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", "--dpkgopt=force-unsafe-io",
-			"--include=" + strings.Join(strings.Fields(string(packages)), ","),
-			`--dpkgopt=path-exclude=/usr/share/man/*`, `--dpkgopt=path-exclude=/usr/share/doc/*`, `--dpkgopt=path-exclude=/usr/share/locale/*`,
-			fmt.Sprintf(`--customize-hook=sh '%s/recipe/kernel' "$1" '%s/out'`, tmp, tmp),
-			"bookworm", filepath.Join(tmp, "root"), mirror},
-		{"sh", filepath.Join(tmp, "recipe/finish"), filepath.Join(tmp, "root"), filepath.Join(tmp, "recipe")},
-		// A small journal, for droplets whose power is cut, and no blocks for root only.
-		{"mke2fs", "-q", "-t", "ext4", "-J", "size=16", "-m", "0", "-i", "65536", "-E", "lazy_itable_init=1,hash_seed=0b6f1a4e-3c58-4f4e-9c43-6f1dbb3c8f10",
-			"-d", filepath.Join(tmp, "root"), filepath.Join(tmp, "out", "root.ext4"), diskSize},
-	}
-	for _, args := range steps {
-		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-		cmd.WaitDelay = 10 * time.Second
-		cmd.Env = append(cmd.Environ(), "TMPDIR="+tmp)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", args[0], err, lastLines(string(out), 20))
-		}
-	}
-	return nil
-}
-
-func lastLines(s string, n int) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+	return rootfs.Run(ctx, tmp, nil,
+		slices.Concat([]string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap", "--mode=root", "--variant=minbase"}, rootfs.Small(),
+			[]string{"--include=" + strings.Join(strings.Fields(string(packages)), ","),
+				fmt.Sprintf(`--customize-hook=sh '%s/recipe/kernel' "$1" '%s/out'`, tmp, tmp),
+				"bookworm", filepath.Join(tmp, "root"), mirror}),
+		[]string{"sh", filepath.Join(tmp, "recipe/finish"), filepath.Join(tmp, "root"), filepath.Join(tmp, "recipe")},
+		rootfs.Disk(filepath.Join(tmp, "root"), filepath.Join(tmp, "out", "root.ext4"), diskSize))
 }

@@ -1,29 +1,20 @@
 //go:build linux
 
-package debian
+package rootfs
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/u-root/u-root/pkg/cpio"
 )
 
-// writeInitrd packs the host's static busybox, the recipe's init and the modules (*.ko) of a folder. It is not compressed:
-// unpacking takes an emulated processor longer than the firmware takes to copy it.
-func writeInitrd(to, modules string) error {
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		return err
-	}
+// WriteInitrd packs a static busybox, the first program, and the modules (*.ko) of a folder. It is not compressed: unpacking takes an
+// emulated processor longer than the firmware takes to copy it.
+func WriteInitrd(to, busybox string, init []byte, modules string) error {
 	records := []cpio.Record{cpio.CharDev("dev/console", 0o600, 5, 1)}
 	for _, d := range []string{"root", "bin", "modules", "dev"} {
 		records = append([]cpio.Record{cpio.Directory(d, 0o755)}, records...)
-	}
-	init, err := recipe.ReadFile("recipe/init")
-	if err != nil {
-		return err
 	}
 	records = append(records, cpio.StaticFile("init", string(init), 0o755))
 	files := map[string]string{busybox: "bin/busybox"}
