@@ -66,21 +66,25 @@ type viaConn struct {
 
 func (c *viaConn) Close() error { return errors.Join(c.Conn.Close(), c.via.Close()) }
 
-// engineSocket connects to the engine by an SSH connection. A user who is not root may be kept from the socket, and becomes root then.
+// engineSocket connects to the engine by an SSH connection. Some servers know no sockets, and a user who is not root may be kept from
+// this one, and becomes root then.
 func (m *Manager) engineSocket(ctx context.Context, c *sshutil.Client) (net.Conn, error) {
 	path := m.EngineSocket
 	if path == "" {
 		path = config.Socket
 	}
 	conn, err := c.DialContext(ctx, "unix", path)
-	if user := c.Endpoint().User; err == nil || user == "" || user == "root" || ctx.Err() != nil || c.Err() != nil {
+	if err == nil || ctx.Err() != nil || c.Err() != nil {
 		return conn, err
+	}
+	if user := c.Endpoint().User; (user == "" || user == "root") && !errors.Is(err, errors.ErrUnsupported) {
+		return nil, err
 	}
 	return c.Stdio(ctx, dialAsRoot)
 }
 
 // dialAsRoot passes through any login shell.
-const dialAsRoot = `sh -c 'if sudo -n true 2>/dev/null; then exec sudo -n ` + config.Binary + ` dial-stdio; else exec doas -n ` + config.Binary + ` dial-stdio; fi'`
+const dialAsRoot = `sh -c 'if [ "$(id -u)" -eq 0 ]; then exec ` + config.Binary + ` dial-stdio; elif sudo -n true 2>/dev/null; then exec sudo -n ` + config.Binary + ` dial-stdio; else exec doas -n ` + config.Binary + ` dial-stdio; fi'`
 
 // openLimit is how long one attempt to reach the engine by an SSH connection that there is already may take: the computer may have
 // slept, or be in another network.

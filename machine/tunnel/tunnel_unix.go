@@ -55,7 +55,7 @@ func (l *listener) Close() error {
 	if l.ours() {
 		err = errors.Join(err, os.Remove(l.path))
 	}
-	return errors.Join(err, l.lock.Close())
+	return errors.Join(err, os.Remove(l.lock.Path()), l.lock.Close())
 }
 
 // lockPause lies between two attempts to find the tunnel served by whoever has the lock.
@@ -74,8 +74,14 @@ func (t Tunnel) listen(ctx context.Context) (ln *listener, theirs bool, err erro
 		if err != nil {
 			return nil, false, err
 		}
-		if mine {
+		if mine && current(lock) {
 			break
+		}
+		if mine { // it was removed by whoever had it before
+			if err := lock.Close(); err != nil {
+				return nil, false, err
+			}
+			continue
 		}
 		if t.answers(ctx) {
 			return nil, true, lock.Close()
@@ -91,6 +97,16 @@ func (t Tunnel) listen(ctx context.Context) (ln *listener, theirs bool, err erro
 		return nil, false, errors.Join(err, lock.Close())
 	}
 	return ln, false, nil
+}
+
+// current reports whether a lock that is held is the one that others would find.
+func current(lock *flock.Flock) bool {
+	mine, err := lock.Stat()
+	if err != nil {
+		return false
+	}
+	found, err := os.Stat(lock.Path())
+	return err == nil && os.SameFile(mine, found)
 }
 
 func newListener(path string, lock *flock.Flock) (*listener, error) {
