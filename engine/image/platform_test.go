@@ -4,11 +4,14 @@ package image
 
 import (
 	"bytes"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/getberth/berth/test/images"
@@ -110,6 +113,55 @@ func TestRemoveAllPlatforms(t *testing.T) {
 		t.Error(err)
 	}
 	wantEmpty(t, s)
+}
+
+// What was said of how an image was made is handed on, from one archive to the next.
+func TestAttestationsAreKept(t *testing.T) {
+	img := small(t)
+	statement := []byte(`{"_type":"https://in-toto.io/Statement/v0.1"}`)
+	attestation := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":"application/vnd.in-toto+json","digest":%q,"size":%d}]}`,
+		ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, images.Hash([]byte("{}")), images.Hash(statement), len(statement))
+	inner := ociArchive(t, "", img)
+	id, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := img.RawManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d},{"mediaType":%q,"digest":%q,"size":%d,
+		"platform":{"os":"unknown","architecture":"unknown"},"annotations":{"vnd.docker.reference.type":"attestation-manifest","vnd.docker.reference.digest":%q}}]}`,
+		ocispec.MediaTypeImageManifest, id, len(raw), ocispec.MediaTypeImageManifest, images.Hash(attestation), len(attestation), id)
+	var files []images.File
+	for _, b := range [][]byte{statement, attestation, []byte("{}"), index} {
+		files = append(files, images.File{Name: "blobs/sha256/" + images.Hash(b).Hex, Body: string(b)})
+	}
+	files = append(files, images.File{Name: "index.json", Body: fmt.Sprintf(
+		`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d,"annotations":{"io.containerd.image.name":"docker.io/library/tool:v1"}}]}`,
+		ocispec.MediaTypeImageIndex, images.Hash(index), len(index))})
+	// The later of two files of a name counts: that of the index takes the place of the image's own.
+	archive := append(bytes.TrimRight(inner, "\x00"), mustTar(t, files...)...)
+	if rest := len(bytes.TrimRight(inner, "\x00")) % 512; rest != 0 {
+		archive = slices.Insert(archive, len(bytes.TrimRight(inner, "\x00")), make([]byte, 512-rest)...)
+	}
+	for range 2 {
+		s := open(t, nil)
+		if err := s.Load(t.Context(), bytes.NewReader(archive), nil, discard); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.garbage.run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.content.Info(inNamespace(t.Context()), digest.Digest(images.Hash(statement).String())); err != nil {
+			t.Errorf("the statement is gone: %v", err)
+		}
+		var again bytes.Buffer
+		if err := s.Save(t.Context(), []string{"tool:v1"}, nil, &again); err != nil {
+			t.Fatal(err)
+		}
+		archive = again.Bytes()
+	}
 }
 
 func TestSaveAndLoadSomePlatforms(t *testing.T) {

@@ -140,13 +140,38 @@ func (s *Service) linkIndex(ctx context.Context, d ocispec.Descriptor, depth int
 	refs := map[string]string{}
 	for i, m := range index.Manifests {
 		refs[fmt.Sprintf("containerd.io/gc.ref.content.m.%d", i)] = m.Digest.String()
-		if depth > 0 && isIndex(m) && s.hasBlobs(ctx, []ocispec.Descriptor{m}) {
-			if err := s.linkIndex(ctx, m, depth-1); err != nil {
-				return err
-			}
+		if !s.hasBlobs(ctx, []ocispec.Descriptor{m}) {
+			continue
+		}
+		switch {
+		case depth > 0 && isIndex(m):
+			err = s.linkIndex(ctx, m, depth-1)
+		case isAttestation(m):
+			err = s.linkAttestation(ctx, m)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return s.labelAll(ctx, d.Digest, refs)
+}
+
+// linkAttestation keeps what says how an image was made, which comes with archives, for those to whom the image is handed on.
+func (s *Service) linkAttestation(ctx context.Context, d ocispec.Descriptor) error {
+	var m ocispec.Manifest
+	if err := s.readJSON(ctx, d, &m); err != nil {
+		return err
+	}
+	parts := append([]ocispec.Descriptor{m.Config}, m.Layers...)
+	if len(m.Layers) > maxLayers {
+		return invalid("attestation %s has %d layers; at most %d are supported", d.Digest, len(m.Layers), maxLayers)
+	}
+	for _, part := range parts {
+		if err := checkDescriptor(part, 0); err != nil {
+			return fmt.Errorf("attestation %s: %w", d.Digest, err)
+		}
+	}
+	return s.linkManifest(ctx, d.Digest, m)
 }
 
 func (s *Service) labelAll(ctx context.Context, d digest.Digest, refs map[string]string) error {

@@ -135,24 +135,29 @@ func (s *server) serveRegistry(img v1.Image) (*images.Registry, error) {
 	return reg, reg.Add(bigImage, img)
 }
 
-// listen makes a listener in the engine's network namespace. The thread that has been there is not used again.
+// listen makes a listener in the engine's network namespace. The thread comes back from there: the end of a thread ends the engines
+// that it has started, see Pdeathsig.
 func (s *server) listen() (l net.Listener, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		fd, openErr := unix.Open(fmt.Sprintf("/proc/%d/ns/net", s.cmd.Process.Pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if openErr != nil {
-			err = openErr
-			return
-		}
-		defer unix.Close(fd)
-		if err = unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-			return
-		}
-		var lc net.ListenConfig
-		l, err = lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
-	}()
-	<-done
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	defer home.Close()
+	there, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", s.cmd.Process.Pid))
+	if err != nil {
+		return nil, err
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return nil, err
+	}
+	var lc net.ListenConfig
+	l, err = lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		runtime.LockOSThread() // once more than it is unlocked: nothing else runs on this thread
+		return nil, errors.Join(back, err)
+	}
 	return l, err
 }

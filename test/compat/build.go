@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -20,6 +22,7 @@ type house struct {
 	lists  string // the committed lists
 	out    string // everything that is made
 	engine []string
+	suffix string // of the files with what a run says, which the engines do not share
 }
 
 func newHouse() (*house, error) {

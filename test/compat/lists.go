@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -130,7 +132,7 @@ func (l *lists) update(got results) {
 func newReason(r result) string {
 	kind := "fails:"
 	if r.outcome == skipped {
-		kind = "skipped:"
+		kind = "skipped by the suite:"
 	}
 	return kind + " " + strings.Join(strings.Fields(r.reason+" "), " ")
 }

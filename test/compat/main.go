@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command compat runs other people's test suites against berthd and compares the outcome with lists kept next to it:
 // SUITE.pass names the tests that pass, one a line, SUITE.known those that do not, each with the reason, and SUITE.dockerd those
 // that pass on dockerd run in the same way. A test of the first list that fails fails the run.
@@ -63,6 +65,9 @@ func runSuites(ctx context.Context, o options, chosen []suite) error {
 	h, err := newHouse()
 	if err != nil {
 		return err
+	}
+	if o.peer {
+		h.suffix = ".dockerd"
 	}
 	var table []row
 	for _, s := range chosen {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import "slices"
@@ -34,13 +36,13 @@ func suites() []suite {
 	var all []suite
 	for _, pkg := range []string{"container", "image", "system", "session", "volume"} {
 		all = append(all, suite{
-			name: "moby/" + pkg, module: moby, pkg: "integration/" + pkg, images: frozen, ci: pkg != "container",
+			name: "moby/" + pkg, module: moby, pkg: "integration/" + pkg, images: frozen, ci: slices.Contains([]string{"image", "system", "volume"}, pkg),
 			env: []string{"DOCKER_REMOTE_DAEMON=1"},
 		})
 	}
 	for _, pkg := range []string{"cli-plugins", "container", "context", "global", "image", "plugin", "registry", "stack", "system"} {
 		all = append(all, suite{
-			name: "cli/" + pkg, module: cli, pkg: "e2e/" + pkg, ci: slices.Contains([]string{"container", "image", "registry", "system"}, pkg),
+			name: "cli/" + pkg, module: cli, pkg: "e2e/" + pkg, ci: slices.Contains([]string{"container", "image"}, pkg),
 			env: []string{"TEST_REMOTE_DAEMON=1", "TEST_SKIP_PLUGIN_TESTS=1"}, registries: true, clients: true,
 		})
 	}

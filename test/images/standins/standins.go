@@ -91,7 +91,7 @@ func onBusybox(c v1.Config, files ...images.File) (v1.Image, error) {
 		return nil, err
 	}
 	c.Env, c.StopSignal = []string{images.DefaultPath}, "SIGKILL"
-	files = append(files, images.File{Name: "usr/local/bin/"}, images.File{Name: "usr/local/bin/bash", Link: "/bin/ash"})
+	files = append(files, images.File{Name: "usr/local/bin/"}, images.File{Name: "usr/local/bin/bash", Mode: 0o755, Body: "#!/bin/sh\nexec /bin/sh \"$@\"\n"})
 	return images.Extend(base, c, images.Layer{CreatedBy: "ADD stand-in / # buildkit", Files: files})
 }
 
