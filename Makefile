@@ -20,11 +20,14 @@ setup: ## install what is missing to build, run and test (apt; root or sudo)
 	@test/setup
 
 .PHONY: build
-build: setup bin/berth bin/berth-switch bin/berthd ## build berth, berth-switch and berthd into bin/
+build: setup bin/berth bin/berth-full bin/berth-switch bin/berthd ## build berth, its helpers and berthd into bin/
 
 # Go decides what is stale: the recipes always run and are quick when nothing has changed.
-.PHONY: bin/berth bin/berth-switch bin/berthd bin/guest-init bin/guest-sshd bin/registry $(SHIM)
+.PHONY: bin/berth bin/berth-full bin/berth-switch bin/berthd bin/guest-init bin/guest-sshd bin/registry $(SHIM)
 bin/berth:
+	@CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $@ ./cmd/berth-quick
+
+bin/berth-full:
 	@CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $@ ./cmd/berth
 
 bin/berth-switch:
@@ -78,6 +81,15 @@ test: guest clients ## run every test: units, scenarios, the engine on this host
 	@test/setup test
 	@PATH="$(CURDIR)/bin/clients:$$PATH" $(GO) test -count=1 -timeout 40m ./...
 
+.PHONY: compat
+compat: build clients ## run other people's suites against berthd and compare with the lists in test/compat; SUITES="moby/image cli" for some
+	@$(GO) build -o bin/compat/compat ./test/compat
+	@PATH="$(CURDIR)/bin/clients:$$PATH" bin/compat/compat $(COMPAT_FLAGS) $(SUITES)
+
+.PHONY: compat-ci
+compat-ci: ## the part of compat that each change is to pass
+	@$(MAKE) --no-print-directory compat COMPAT_FLAGS=-ci
+
 .PHONY: hosts
 hosts: berthd-arm64 clients ## adopt hosts with Ubuntu, OpenRC, busybox and on arm64; HOSTS=name,… chooses
 	@test/setup hosts
@@ -97,8 +109,8 @@ bench: guest clients bin/registry ## run the benchmarks with their peers; print 
 cross: ## build and vet berth for every platform
 	@for p in $(PLATFORMS); do \
 	  echo "berth for $$p"; \
-	  for c in berth berth-switch; do CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/$$c; done; \
-	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./cmd/berth ./cmd/berth-switch ./machine ./drivers/... ./sshutil ./provision ./certs ./hostdb ./engine/config ./guest/seed; \
+	  for c in berth berth-quick berth-switch; do CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/$$c; done; \
+	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./cmd/berth ./cmd/berth-quick ./cmd/berth-switch ./machine ./drivers/... ./sshutil ./provision ./certs ./hostdb ./engine/config ./guest/seed; \
 	done
 
 .PHONY: fmt

@@ -20,10 +20,12 @@ type rule struct {
 
 var rules = []rule{
 	{"cmd/berth", []string{"machine", "drivers", "sshutil", "provision", "certs", "hostdb", "engine/config", "guest/seed"}, "the CLI must build for every platform, without the engine"},
+	{"cmd/berth-quick", []string{"hostdb", "machine/shellenv"}, "shells run it at each prompt: every package costs time there"},
 	{"cmd/berth-switch", []string{"drivers/qemu/vswitch/server"}, "the light VMs' network, in a program of its own"},
 	{"cmd/berthd", []string{"engine", "guest"}, "the engine knows nothing of machines"},
 	{"cmd/berth-shim", []string{"engine/runtime/shim", "engine/logs"}, "a supervisor lives beside each container: every package costs memory once per container"},
 	{"machine", []string{"drivers", "sshutil", "provision", "certs", "hostdb", "engine/config"}, "the only place where the machine parts meet"},
+	{"machine/shellenv", nil, "a leaf, for `berth env`"},
 	{"drivers", nil, "a driver knows how to make a machine, not what berth does with it"},
 	{"drivers/qemu", []string{"drivers", "guest/seed", "engine/config", "drivers/qemu"}, "the light VM's driver and its guest agree on guest/seed"},
 	{"drivers/generic", []string{"drivers", "sshutil"}, "all that it knows of a host is how to log in to it"},
@@ -76,17 +78,20 @@ func TestOnlyTheSupervisorUsesCgo(t *testing.T) {
 	}
 }
 
-// TestNetworkStackIsNotInBerth keeps the light VMs' network out of berth, which would initialise it at every start: `berth env` is
-// what shells run at each prompt.
-func TestNetworkStackIsNotInBerth(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", "./cmd/berth").Output()
-	if err != nil {
-		t.Fatalf("go list: %v", err)
-	}
-	for pkg := range strings.Lines(string(out)) {
-		for _, heavy := range []string{"gvisor.dev/", "github.com/miekg/dns", "github.com/insomniacslk/dhcp", module + "drivers/qemu/vnet", module + "drivers/qemu/vswitch/server"} {
-			if strings.HasPrefix(pkg, heavy) {
-				t.Errorf("berth has %s, whose place is berth-switch", strings.TrimSpace(pkg))
+// TestProgramsAreLight keeps out of programs what others have, and what they would initialise at every start: the light VMs' network
+// out of berth, and all but the store out of the program that answers `berth env`.
+func TestProgramsAreLight(t *testing.T) {
+	for program, heavy := range map[string][]string{
+		"cmd/berth":       {"gvisor.dev/", "github.com/miekg/dns", "github.com/insomniacslk/dhcp", module + "drivers/qemu/vnet", module + "drivers/qemu/vswitch/server"},
+		"cmd/berth-quick": {"net\n", "crypto/tls", "compress/", "regexp", "github.com/spf13/"},
+	} {
+		out, err := exec.Command("go", "list", "-deps", "./"+program).Output()
+		if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		for pkg := range strings.Lines(string(out)) {
+			if slices.ContainsFunc(heavy, func(prefix string) bool { return strings.HasPrefix(pkg, prefix) }) {
+				t.Errorf("%s has %s", program, strings.TrimSpace(pkg))
 			}
 		}
 	}

@@ -52,6 +52,13 @@ type Resizer interface {
 	Resize(ctx context.Context, h *Host, size string, disk bool) error
 }
 
+// Renamer is a driver whose machines can get another name.
+type Renamer interface {
+	// Rename has the machine go by another name where the driver's things show one; h still has the old one. Afterwards the machine's
+	// folder is that of the new name. Called again it does what is left, or takes another name still.
+	Rename(ctx context.Context, h *Host, name string) error
+}
+
 // Snapshotter is a driver that can keep a copy of a machine's disk, from which other machines can be made.
 type Snapshotter interface {
 	// Snapshot returns what to give as the image of a new machine.

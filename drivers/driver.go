@@ -64,6 +64,13 @@ type Locator interface {
 	Locate(ctx context.Context, h *Host) (Endpoint, error)
 }
 
+// Settler is a driver some of whose options describe what has been made by a create that was cut off, and so cannot change any more.
+// Create is called again with options that can.
+type Settler interface {
+	// Settled names the flags that cannot change, from the recorded state and this computer alone.
+	Settled(h *Host) ([]string, error)
+}
+
 // AdvisedError is an error with what to do about it. In Advice, {berth} stands for berth, and {again} for the command line that
 // the user gave.
 type AdvisedError struct {
@@ -125,6 +132,8 @@ type Endpoint struct {
 	UserKeys   bool     // log in with the user's own keys instead, those of the agent and of ~/.ssh
 	Jump       *Jump    // the host through which this one is reached; nil when there is none
 	ListenPort int      // on which the engine listens on the machine; 0 means 2376
+	// SSHOnly says that the engine listens on no port, but on its local socket only, to which the way is SSH.
+	SSHOnly bool
 }
 
 // Jump is a host through which others are reached. Whoever may log in to the machine logs in there with the same keys.
@@ -162,6 +171,9 @@ type Flag struct {
 	// Secret values are not recorded with the machine. When they are needed again they are the output of the command that the
 	// flag NAME-command holds, if the driver has such a flag and it was given, or else are read from EnvVar again.
 	Secret bool
+	// Values are all that the flag takes, if that is a fixed set; Catalog is the list of a Cataloger whose first column has them.
+	Values  []string
+	Catalog string
 	// Account flags say which account of a service is meant, and where: commands that are about no machine take them, too.
 	Account bool
 }

@@ -3,12 +3,15 @@
 package engine
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 const busybox = "busybox:1.24"
@@ -20,7 +23,7 @@ func TestDocker(t *testing.T) {
 		"run": testRun, "streams": testStreams, "exec": testExec, "settings": testSettings, "mounts": testMounts,
 		"ports": testPorts, "logs": testLogs, "errors": testErrors, "copy": testCopy, "images": testImages,
 		"info": testInfo, "limits": testLimits, "networks": testNetworks, "restart policy": testRestartPolicy,
-		"events": testEvents, "commit": testCommit, "lifecycle": testLifecycle,
+		"events": testEvents, "commit": testCommit, "lifecycle": testLifecycle, "log drivers": testLogDrivers, "init": testInit,
 	} {
 		t.Run(name, func(t *testing.T) {
 			of := *m
@@ -353,4 +356,57 @@ func TestContainersOutliveTheEngine(t *testing.T) {
 	want(t, "exit code", m.must("inspect", "-f", "{{.State.ExitCode}}", "counts"), "5")
 	m.must("rm", "-f", "counts", "ends", "always")
 	want(t, "what is left", m.must("ps", "-aq"), "")
+}
+
+// testLogDrivers sends output to a syslog of the test's; what was sent can be read back.
+func testLogDrivers(t *testing.T, m *machine) {
+	socket := filepath.Join(m.dir, "syslog")
+	server, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	m.must("run", "--name", "told", "--log-driver", "syslog", "--log-opt", "syslog-address=unixgram://"+socket, "--log-opt", "tag={{.Name}}",
+		"--log-opt", "syslog-facility=local0", busybox, "sh", "-c", "echo out; echo err >&2")
+	defer m.must("rm", "told")
+	var got []string
+	for range 2 {
+		buf := make([]byte, 1024)
+		_ = server.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, err := server.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(buf[:n]))
+	}
+	slices.Sort(got) // the two streams are read apart
+	if !strings.HasPrefix(got[0], "<131>") || !strings.HasSuffix(got[0], "]: err\n") || !strings.HasPrefix(got[1], "<134>") || !strings.Contains(got[1], " told[") {
+		t.Errorf("the server got %q", got)
+	}
+	r := m.docker("logs", "told")
+	if r.out != "out" || r.err != "err" {
+		t.Errorf("read back: %+v", r)
+	}
+	r = m.docker("run", "--rm", "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://127.0.0.1:9", busybox, "true")
+	if r.code != 125 || !strings.Contains(r.err, "failed to initialize logging driver") {
+		t.Errorf("without a server: %+v", r)
+	}
+	m.must("run", "--name", "zipped", "--log-opt", "max-size=2k", "--log-opt", "max-file=3", "--log-opt", "compress=true", busybox, "seq", "200")
+	defer m.must("rm", "zipped")
+	lines := strings.Fields(m.must("logs", "zipped"))
+	if len(lines) < 40 || lines[len(lines)-1] != "200" {
+		t.Errorf("of a rotated log there are %d lines", len(lines))
+	}
+	if files, _ := filepath.Glob(filepath.Join(m.dir, "data/containers/*/*.log.*.gz")); len(files) != 2 {
+		t.Errorf("compressed files: %q", files)
+	}
+}
+
+func testInit(t *testing.T, m *machine) {
+	m.must("run", "-d", "--name", "init", "--init", busybox, "sleep", "600")
+	defer m.must("rm", "-f", "init")
+	contains(t, "top", m.must("top", "init"), "/sbin/docker-init -- sleep 600")
+	want(t, "inspect", m.must("inspect", "-f", "{{.HostConfig.Init}} {{.Path}}", "init"), "true sleep")
+	m.must("stop", "init") // sleep alone would ignore SIGTERM as the first process
+	want(t, "exit code", m.must("inspect", "-f", "{{.State.ExitCode}}", "init"), "143")
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -25,6 +26,7 @@ import (
 	"github.com/getberth/berth/engine/events"
 	img "github.com/getberth/berth/engine/image"
 	"github.com/getberth/berth/engine/network"
+	"github.com/getberth/berth/engine/network/ipam"
 	"github.com/getberth/berth/engine/runtime"
 	"github.com/getberth/berth/engine/volume"
 )
@@ -45,6 +47,8 @@ type Options struct {
 	Ready  func() // called once the API answers; may be nil
 	// Halting is asked when ctx has ended: true means that the machine goes down, so that containers are stopped. May be nil.
 	Halting func() bool
+	// Reload gives a new configuration, of which what can change while the engine runs is taken over. May be nil.
+	Reload <-chan config.Config
 }
 
 // Run runs an engine until ctx ends. Containers go on when it returns, unless o.Halting says otherwise.
@@ -60,6 +64,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer closeAll(listeners)
 	e := &engine{o: o, cfg: o.Config, log: o.Log, events: events.New()}
+	e.reloaded.Store(&e.cfg)
 	defer e.close()
 	if err := e.open(ctx); err != nil {
 		return err
@@ -120,7 +125,11 @@ type engine struct {
 	ports      *portsWriter // nil without a channel
 	stopPorts  context.CancelFunc
 	portsDone  chan struct{}
+	reloaded   atomic.Pointer[config.Config] // cfg, with what was reloaded
 }
+
+// current is the configuration as it is by now.
+func (e *engine) current() config.Config { return *e.reloaded.Load() }
 
 // open opens the services in the order in which they need each other, and takes over the containers that run. Images wait for
 // the disk, networks for the kernel: they open side by side.
@@ -172,15 +181,21 @@ func (e *engine) openPorts(ctx context.Context) (err error) {
 
 func (e *engine) openImages(ctx context.Context) (err error) {
 	e.images, err = img.Open(ctx, img.Config{
-		Root:               filepath.Join(e.cfg.DataRoot, "image"),
-		Mirrors:            e.cfg.RegistryMirrors,
-		InsecureRegistries: e.cfg.InsecureRegistries,
-		StorageDriver:      e.cfg.StorageDriver,
-		UserAgent:          "berth/" + e.o.Build.Version,
-		Events:             e.events,
-		InUse:              e.usersOf,
+		Root:          filepath.Join(e.cfg.DataRoot, "image"),
+		Settings:      imageSettings(e.cfg),
+		StorageDriver: e.cfg.StorageDriver,
+		UserAgent:     "berth/" + e.o.Build.Version,
+		Events:        e.events,
+		InUse:         e.usersOf,
 	})
 	return err
+}
+
+func imageSettings(c config.Config) img.Settings {
+	return img.Settings{
+		Mirrors: c.RegistryMirrors, InsecureRegistries: c.InsecureRegistries,
+		Downloads: c.MaxConcurrentDownloads, Uploads: c.MaxConcurrentUploads, Attempts: c.MaxDownloadAttempts,
+	}
 }
 
 // usersOf are the containers of an image. There are none while the engine opens.
@@ -216,7 +231,8 @@ func (e *engine) openNetworks(ctx context.Context) (err error) {
 		return err
 	}
 	c := network.Config{
-		Root: e.cfg.DataRoot, ExecRoot: e.cfg.ExecRoot, Bridge: e.cfg.Bridge, BIP: e.cfg.BIP,
+		Root: e.cfg.DataRoot, ExecRoot: e.cfg.ExecRoot, Bridge: e.cfg.Bridge, BIP: e.cfg.BIP, Within: e.cfg.FixedCIDR,
+		MTU: e.cfg.MTU, ICC: e.cfg.ICC, IPMasq: e.cfg.IPMasq, IP: e.cfg.IP, Pools: ranges(e.cfg.AddressPools),
 		IPTables: e.cfg.IPTables, UserlandProxy: e.cfg.UserlandProxy,
 		DNS: servers, DNSSearch: e.cfg.DNSSearch, DNSOptions: e.cfg.DNSOptions, Events: e.events, Log: e.log,
 	}
@@ -233,6 +249,13 @@ func (e *engine) openNetworks(ctx context.Context) (err error) {
 	}
 	e.networks, err = network.Open(ctx, c)
 	return err
+}
+
+func ranges(pools config.Pools) (all []ipam.Range) {
+	for _, p := range pools {
+		all = append(all, ipam.Range{Base: p.Base, Size: p.Size})
+	}
+	return all
 }
 
 // guarded are the TCP ports on which containers would find the engine; those of the loopback they cannot reach.
@@ -258,7 +281,7 @@ func addresses(texts []string) (all []netip.Addr, err error) {
 }
 
 func (e *engine) openRuntime(context.Context) (err error) {
-	if e.runtime, err = runtime.New(runtime.Config{ExecRoot: e.cfg.ExecRoot}); err != nil {
+	if e.runtime, err = runtime.New(runtime.Config{ExecRoot: e.cfg.ExecRoot, Root: e.cfg.DataRoot}); err != nil {
 		return err
 	}
 	e.runc = sync.OnceValue(e.runtime.Libcontainer) // takes reading the whole supervisor
@@ -266,16 +289,11 @@ func (e *engine) openRuntime(context.Context) (err error) {
 }
 
 func (e *engine) openContainers(ctx context.Context) (err error) {
-	servers, err := addresses(e.cfg.DNS)
+	c, err := e.containerConfig()
 	if err != nil {
 		return err
 	}
-	e.containers, err = ctr.New(ctr.Config{
-		Root: e.cfg.DataRoot, ExecRoot: e.cfg.ExecRoot,
-		LogDriver: e.cfg.LogDriver, LogOpts: e.cfg.LogOpts,
-		DNS: servers, DNSSearch: e.cfg.DNSSearch, DNSOptions: e.cfg.DNSOptions,
-		StorageDriver: e.images.Snapshotter(), Log: e.log,
-	}, ctr.Deps{Images: e.images, Networks: e.networks, Volumes: e.volumes, Runtime: e.runtime, Events: e.events})
+	e.containers, err = ctr.New(c, ctr.Deps{Images: e.images, Networks: e.networks, Volumes: e.volumes, Runtime: e.runtime, Events: e.events})
 	if err != nil {
 		return err
 	}
@@ -294,7 +312,7 @@ func (e *engine) handler() http.Handler {
 		Backends: api.Backends{
 			Containers: e.containers, Images: e.images, Networks: e.networks, Volumes: e.volumes, Events: e.events,
 			System: &about{
-				config: e.cfg, build: e.o.Build, runc: e.runc, host: e.host, snapshotter: e.images.Snapshotter(),
+				config: e.current, build: e.o.Build, runc: e.runc, host: e.host, snapshotter: e.images.Snapshotter(),
 				containers: e.containers, images: e.images, volumes: e.volumes,
 				listeners: e.events.Subscribers, warnings: e.networks.Warnings,
 			},
@@ -330,6 +348,7 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 		e.o.Ready()
 	}
 	go e.prepare(ctx, failed)
+	go e.reload(ctx)
 	select {
 	case err := <-failed:
 		srv.Close()
@@ -338,7 +357,7 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 	}
 	e.log.Info("ending; containers go on")
 	endStreams()
-	timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(e.cfg.ShutdownTimeout)*time.Second)
+	timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(e.current().ShutdownTimeout)*time.Second)
 	defer cancel()
 	if err := srv.Shutdown(timed); err != nil {
 		e.log.Warn("requests were cut off", "error", err)

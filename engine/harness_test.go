@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -110,9 +111,18 @@ func (m *machine) end() {
 		m.t.Logf("the engine's log:\n%s", log)
 	}
 	m.in.Close()
+	m.thaw()
 	_ = m.cmd.Process.Kill()
 	_ = m.cmd.Wait()
 	m.removeGroups()
+}
+
+// thaw lets paused containers go on: with cgroup v1 the frozen do not die, and the machine would not end.
+func (m *machine) thaw() {
+	containers, _ := filepath.Glob(filepath.Join(m.dir, "data/containers/*"))
+	for _, c := range containers {
+		_ = os.WriteFile(filepath.Join("/sys/fs/cgroup/freezer/berth", filepath.Base(c), "freezer.state"), []byte("THAWED"), 0)
+	}
 }
 
 // removeGroups removes the containers' control groups, which are in no namespace.
@@ -132,7 +142,7 @@ func (m *machine) removeGroups() {
 	}
 }
 
-// say gives the machine an order and returns its answer: "start", "kill", "stop", or "get URL".
+// say gives the machine an order and returns its answer: "start", "kill", "stop", "hup", or "get URL".
 func (m *machine) say(order string) string {
 	m.t.Helper()
 	if _, err := fmt.Fprintln(m.in, order); err != nil {
@@ -287,6 +297,10 @@ func (b *boss) obey(order string) (string, error) {
 		return "", b.stop(unix.SIGKILL)
 	case "stop":
 		return "", b.stop(unix.SIGTERM)
+	case "hup":
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return "", unix.Kill(b.pid, unix.SIGHUP)
 	case "get":
 		return fetch(argument)
 	case "uninstall":
@@ -358,19 +372,33 @@ func runEngine() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
 	defer stop()
+	hup, changed := make(chan os.Signal, 1), make(chan config.Config)
+	signal.Notify(hup, unix.SIGHUP)
+	go func() {
+		for range hup {
+			changed <- engineConfig(dir)
+		}
+	}()
 	ready := os.NewFile(3, "ready")
 	unix.CloseOnExec(3)
 	return Run(ctx, Options{
 		Config: c, Build: Build{Version: "1.2.3"},
 		Log:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Ready: func() { ready.Write([]byte{1}); ready.Close() },
+		Ready: func() { ready.Write([]byte{1}); ready.Close() }, Reload: changed,
 	})
 }
 
+// engineConfig is that of the test's file, if there is one, on top of what all tests have.
 func engineConfig(dir string) config.Config {
-	return config.Config{
-		Hosts:    []string{"unix://" + filepath.Join(dir, "docker.sock")},
-		DataRoot: filepath.Join(dir, "data"), ExecRoot: "/run/berth", RegistryMirrors: []string{"http://127.0.0.1:5000"},
-		Labels: []string{"suite=engine"}, Debug: true,
-	}.WithDefaults()
+	c, _, err := config.Load(filepath.Join(dir, "daemon.json"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		panic(err)
+	}
+	c.Hosts = []string{"unix://" + filepath.Join(dir, "docker.sock")}
+	c.DataRoot, c.ExecRoot, c.Debug = filepath.Join(dir, "data"), "/run/berth", true
+	c.RegistryMirrors = []string{"http://127.0.0.1:5000"}
+	if c.Labels == nil {
+		c.Labels = []string{"suite=engine"}
+	}
+	return c.WithDefaults()
 }

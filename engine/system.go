@@ -21,11 +21,12 @@ import (
 	"github.com/getberth/berth/engine/api"
 	"github.com/getberth/berth/engine/config"
 	ctr "github.com/getberth/berth/engine/container"
+	rt "github.com/getberth/berth/engine/runtime"
 )
 
 // about implements api.System from what the services and the host tell.
 type about struct {
-	config  config.Config
+	config  func() config.Config
 	build   Build
 	runc    func() string // version
 	host    host
@@ -50,16 +51,17 @@ type imageStore interface {
 
 // Info is what `docker info` shows.
 func (a *about) Info(ctx context.Context) (system.Info, error) {
+	c := a.config()
 	info := system.Info{
 		Driver: a.snapshotter, DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
 		Plugins: system.PluginsInfo{
-			Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "local", "none"},
+			Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: config.LogDrivers(),
 		},
 		IPv4Forwarding: readLine("/proc/sys/net/ipv4/ip_forward") == "1",
-		Debug:          a.config.Debug, ExperimentalBuild: a.config.Experimental,
+		Debug:          c.Debug, ExperimentalBuild: c.Experimental,
 		NFd: countFiles("/proc/self/fd"), NGoroutines: runtime.NumGoroutine(), NEventsListener: a.listeners(),
 		SystemTime: time.Now().Format(time.RFC3339Nano), NCPU: runtime.NumCPU(),
-		LoggingDriver: a.config.LogDriver, DockerRootDir: a.config.DataRoot, Labels: nonNil(a.config.Labels),
+		LoggingDriver: c.LogDriver, DockerRootDir: c.DataRoot, Labels: nonNil(c.Labels),
 		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: a.registries(),
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
 		ServerVersion: a.build.Version, DefaultRuntime: "runc",
@@ -69,7 +71,8 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 		Swarm:              swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive, RemoteManagers: nil},
 		LiveRestoreEnabled: true,
 		SecurityOptions:    []string{"name=seccomp,profile=builtin"},
-		CDISpecDirs:        []string{}, GenericResources: nil,
+		InitBinary:         rt.InitName, DefaultAddressPools: addressPools(c.AddressPools),
+		CDISpecDirs: []string{}, GenericResources: nil,
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
 		Warnings:        a.warnings(),
 	}
@@ -105,14 +108,15 @@ func (a *about) count(ctx context.Context, info *system.Info) error {
 
 // registries says where images come from.
 func (a *about) registries() *registry.ServiceConfig {
+	c := a.config()
 	s := &registry.ServiceConfig{
 		InsecureRegistryCIDRs: []netip.Prefix{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("127.0.0.0/8")},
 		IndexConfigs: map[string]*registry.IndexInfo{
-			"docker.io": {Name: "docker.io", Mirrors: nonNil(a.config.RegistryMirrors), Secure: true, Official: true},
+			"docker.io": {Name: "docker.io", Mirrors: nonNil(c.RegistryMirrors), Secure: true, Official: true},
 		},
-		Mirrors: nonNil(a.config.RegistryMirrors),
+		Mirrors: nonNil(c.RegistryMirrors),
 	}
-	for _, r := range a.config.InsecureRegistries {
+	for _, r := range c.InsecureRegistries {
 		if prefix, err := netip.ParsePrefix(r); err == nil {
 			s.InsecureRegistryCIDRs = append(s.InsecureRegistryCIDRs, prefix)
 			continue
@@ -122,6 +126,13 @@ func (a *about) registries() *registry.ServiceConfig {
 	return s
 }
 
+func addressPools(pools config.Pools) (list []system.NetworkAddressPool) {
+	for _, p := range pools {
+		list = append(list, system.NetworkAddressPool{Base: p.Base, Size: p.Size})
+	}
+	return list
+}
+
 // Version is what `docker version` shows of the server.
 func (a *about) Version(context.Context) (system.VersionResponse, error) {
 	details := map[string]string{
@@ -129,7 +140,7 @@ func (a *about) Version(context.Context) (system.VersionResponse, error) {
 		"GitCommit": a.build.Commit, "GoVersion": runtime.Version(), "KernelVersion": a.host.kernel,
 		"BuildTime": a.build.Time, "Experimental": "false",
 	}
-	if a.config.Experimental {
+	if a.config().Experimental {
 		details["Experimental"] = "true"
 	}
 	return system.VersionResponse{
@@ -141,7 +152,7 @@ func (a *about) Version(context.Context) (system.VersionResponse, error) {
 			{Name: "runc", Version: a.runc(), Details: map[string]string{"Linked": "library, in berth-shim"}},
 		},
 		GitCommit: a.build.Commit, GoVersion: runtime.Version(), KernelVersion: a.host.kernel,
-		Experimental: a.config.Experimental, BuildTime: a.build.Time,
+		Experimental: a.config().Experimental, BuildTime: a.build.Time,
 	}, nil
 }
 

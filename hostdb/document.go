@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -47,6 +48,11 @@ type Machine struct {
 	// Context says that the docker client has a context for the machine, which is to follow its address and certificates.
 	Context bool `json:"context,omitempty"`
 
+	// RenamingTo is the name that the machine is about to get: a folder of that name with this record is the machine, too.
+	RenamingTo string `json:"renamingTo,omitempty"`
+	// RenamedFrom is the machine's old name, as long as its certificate or docker context may still bear it.
+	RenamedFrom string `json:"renamedFrom,omitempty"`
+
 	extra map[string]json.RawMessage // of a later berth; kept when the record is rewritten
 }
 
@@ -64,8 +70,18 @@ type Endpoint struct {
 	UserKeys   bool     `json:"userKeys,omitempty"`   // log in with the user's own keys
 	Jump       *Jump    `json:"jump,omitempty"`       // the host through which SSH goes
 	ListenPort int      `json:"listenPort,omitempty"` // of the engine on the machine, when not 2376
+	SSHOnly    bool     `json:"sshOnly,omitempty"`    // the engine listens on its local socket only
 
 	extra map[string]json.RawMessage
+}
+
+// EngineURL is where clients reach the engine, e.g. tcp://192.0.2.1:2376. An IPv6 address is put in brackets.
+func (e *Endpoint) EngineURL() string {
+	host := e.Address
+	if strings.ContainsAny(host, ":%") {
+		host = "[" + host + "]"
+	}
+	return "tcp://" + host + ":" + strconv.Itoa(e.EnginePort)
 }
 
 // Jump is a host through which another is reached.

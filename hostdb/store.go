@@ -129,6 +129,9 @@ func decodeNamed(name string, data []byte) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	}
+	if m.RenamingTo == name {
+		m.renamed() // the folder was, and then something came in between
+	}
 	if m.Name != name {
 		return nil, fmt.Errorf("%w: the record in machines/%s is of a machine called %q", ErrBroken, name, m.Name)
 	}

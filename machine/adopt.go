@@ -87,7 +87,7 @@ func engineConfig(rec *hostdb.Machine) (config.Config, error) {
 	return listenAt(conf, rec.Endpoint), nil
 }
 
-// listenAt has the engine listen on another port than the usual one, or by IPv6, where the endpoint needs it.
+// listenAt has the engine listen on another port than the usual one, by IPv6, or on no port, where the endpoint needs it.
 func listenAt(c config.Config, ep *hostdb.Endpoint) config.Config {
 	if ep == nil {
 		return c
@@ -100,10 +100,13 @@ func listenAt(c config.Config, ep *hostdb.Endpoint) config.Config {
 		all = "[::]"
 	}
 	usual := fmt.Sprintf("tcp://0.0.0.0:%d", config.EnginePort)
-	hosts := make([]string, len(c.Hosts))
-	for i, h := range c.Hosts {
-		if hosts[i] = h; h == usual {
-			hosts[i] = fmt.Sprintf("tcp://%s:%d", all, port)
+	var hosts []string
+	for _, h := range c.Hosts {
+		switch {
+		case h != usual:
+			hosts = append(hosts, h)
+		case !ep.SSHOnly:
+			hosts = append(hosts, fmt.Sprintf("tcp://%s:%d", all, port))
 		}
 	}
 	c.Hosts = hosts

@@ -39,6 +39,9 @@ func (m *Manager) writeContext(rec *hostdb.Machine) error {
 	}
 	c := dockerctx.Context{Name: rec.Name, Description: "berth machine " + rec.Name, Host: e.Host}
 	for name, data := range map[string]*[]byte{caFile: &c.CA, certFile: &c.Cert, keyFile: &c.Key} {
+		if e.CertPath == "" {
+			break
+		}
 		if *data, err = os.ReadFile(filepath.Join(e.CertPath, name)); err != nil {
 			return err
 		}

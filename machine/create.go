@@ -8,6 +8,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/hostdb"
@@ -135,18 +137,82 @@ func (m *Manager) resume(ctx context.Context, l *hostdb.Lock, d drivers.Driver, 
 			rec.Driver, rec.Driver, o.Name, o.Name)
 	}
 	m.Report.Note(rec.Name, fmt.Sprintf("Resuming the creation of %q, which was interrupted while %s", rec.Name, rec.Phase))
-	asked, err := recorded(d, rec.DriverOptions)
-	if err != nil {
-		return fmt.Errorf("machine %q: %w", rec.Name, err)
-	}
-	maps.Copy(asked, o.Options)
-	rec.Context = rec.Context || o.Context
 	w, err := m.work(l, rec, d)
+	if err != nil {
+		return err
+	}
+	asked, err := w.replan(o)
 	if err != nil {
 		return err
 	}
 	w.host.Secret = m.secret(rec, o.Options)
 	return m.interrupted(rec.Name, w.fail(w.finish(ctx, withDefaults(d, asked))))
+}
+
+// replan has options that are given now take the place of those that were given before, and returns the driver's. Those that
+// cannot any more are refused by name, and the record stays as it was.
+func (w *work) replan(o CreateOptions) (drivers.Options, error) {
+	asked, err := recorded(w.driver, w.rec.DriverOptions)
+	if err != nil {
+		return nil, fmt.Errorf("machine %q: %w", w.rec.Name, err)
+	}
+	changed, err := w.differing(asked, o.Options)
+	if err != nil {
+		return nil, err
+	}
+	old, err := w.settings()
+	if err != nil {
+		return nil, err
+	}
+	installed := w.rec.Phase != hostdb.Creating
+	next, err := old.change(SetOptions{Engine: o.Engine, StorageDriver: o.Engine.StorageDriver != "", SANs: o.SANs, fresh: !installed}, w.rec.Driver)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(asked, o.Options)
+	raw, err := recordable(w.driver, asked)
+	if err != nil {
+		return nil, err
+	}
+	w.rec.DriverOptions, w.rec.Context = raw, w.rec.Context || o.Context
+	if changed {
+		w.rec.Phase = hostdb.Creating // the driver must hear of it
+	}
+	if err := w.record(next); err != nil {
+		return nil, err
+	}
+	return asked, w.lock.Put(w.rec)
+}
+
+// differing tells whether options given now differ from those of before; it is an error if one cannot change any more.
+func (w *work) differing(before, now drivers.Options) (changed bool, err error) {
+	var settled []string
+	if s, ok := w.driver.(drivers.Settler); ok {
+		if settled, err = s.Settled(w.host); err != nil {
+			return false, err
+		}
+	}
+	all := withDefaults(w.driver, before)
+	for _, f := range w.driver.Flags() {
+		v, given := now[f.Name]
+		switch {
+		case !given || f.Secret || reflect.DeepEqual(v, all[f.Name]):
+		case slices.Contains(settled, f.Name):
+			return false, w.m.hint(fmt.Errorf("--%s %v: %q is being made with %s, which cannot change any more", f.Name, v, w.rec.Name, shown(all[f.Name])),
+				"To go on, leave it out; to begin anew: {berth} rm %s", w.rec.Name)
+		default:
+			changed = true
+		}
+	}
+	return changed, nil
+}
+
+// shown is an option's value in words.
+func shown(v any) string {
+	if text := fmt.Sprint(v); text != "" && text != "[]" {
+		return text
+	}
+	return "none"
 }
 
 // finish does what is left of a create.
@@ -222,6 +288,15 @@ func recordable(d drivers.Driver, asked drivers.Options) (json.RawMessage, error
 		return nil, fmt.Errorf("recording the driver's options: %w", err)
 	}
 	return raw, nil
+}
+
+// DriverOptions are the options that a machine was made with, as far as they are recorded.
+func (m *Manager) DriverOptions(rec *hostdb.Machine) (drivers.Options, error) {
+	d, err := m.Drivers.Get(rec.Driver)
+	if err != nil {
+		return nil, err
+	}
+	return recorded(d, rec.DriverOptions)
 }
 
 // recorded is the inverse of recordable; each value takes its flag's type, which JSON does not keep.

@@ -19,8 +19,8 @@ import (
 	"github.com/getberth/berth/sshutil"
 )
 
-// engineClient speaks to one engine over mutual TLS with the machine's client pair. It asks two things only; whoever wants
-// more has the Docker client.
+// engineClient speaks to one engine over mutual TLS with the machine's client pair, or through SSH to its local socket. It asks two
+// things only; whoever wants more has the Docker client.
 type engineClient struct {
 	http *http.Client
 	base string
@@ -32,6 +32,12 @@ const maxAnswer = 1 << 20
 func (m *Manager) engine(rec *hostdb.Machine) (*engineClient, error) {
 	if rec.Endpoint == nil || rec.Endpoint.Address == "" {
 		return nil, m.noAddress(rec.Name)
+	}
+	if rec.Endpoint.SSHOnly {
+		tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return m.dialEngine(ctx, rec)
+		}}
+		return &engineClient{http: &http.Client{Transport: tr}, base: "http://engine"}, nil
 	}
 	conf, err := clientTLS(m.Store.MachineDir(rec.Name))
 	if err != nil {

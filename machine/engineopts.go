@@ -60,8 +60,14 @@ func setEngineOption(c *config.Config, opt string) error {
 	if err != nil {
 		return err
 	}
+	if v, ok := field.Addr().Interface().(interface{ Set(string) error }); ok && given {
+		return v.Set(value)
+	}
 	switch field.Kind() {
 	case reflect.Pointer:
+		if field.Type().Elem().Kind() != reflect.Bool {
+			return setPointer(field, name, value)
+		}
 		field.Set(reflect.New(field.Type().Elem()))
 		return setBool(field.Elem(), value, given)
 	case reflect.Bool:
@@ -83,6 +89,30 @@ func setEngineOption(c *config.Config, opt string) error {
 		field.Set(reflect.Append(field, reflect.ValueOf(value)))
 	case reflect.Map:
 		return setEntry(field, value)
+	}
+	return nil
+}
+
+// setPointer sets what has no value of its own for "not given": a number, or one of the proxies.
+func setPointer(field reflect.Value, name, value string) error {
+	switch v := field.Interface().(type) {
+	case *int:
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return fmt.Errorf("%q is not a number", value)
+		}
+		field.Set(reflect.ValueOf(&n))
+	case *config.Proxies:
+		p := config.Proxies{}
+		if v != nil {
+			p = *v
+		}
+		part := map[string]*string{"http-proxy": &p.HTTP, "https-proxy": &p.HTTPS, "no-proxy": &p.No}[name]
+		if part == nil {
+			return fmt.Errorf("it is http-proxy, https-proxy or no-proxy that is to be given")
+		}
+		*part = value
+		field.Set(reflect.ValueOf(&p))
 	}
 	return nil
 }
@@ -126,14 +156,7 @@ func engineField(c *config.Config, flag string) (reflect.Value, error) {
 	if isProvisioned(key) {
 		return reflect.Value{}, fmt.Errorf("%s is set by berth, which would not reach the engine otherwise", flag)
 	}
-	v := reflect.ValueOf(c).Elem()
-	known := map[string]reflect.Value{}
-	for i := range v.NumField() {
-		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
-		if name != "" && !isProvisioned(name) && !strings.HasPrefix(name, "berth-") {
-			known[name] = v.Field(i)
-		}
-	}
+	known := engineFields(c)
 	if field, ok := known[key]; ok {
 		return field, nil
 	}
@@ -141,13 +164,44 @@ func engineField(c *config.Config, flag string) (reflect.Value, error) {
 	return reflect.Value{}, fmt.Errorf("the engine has no option %q; it knows %s", flag, strings.Join(names, ", "))
 }
 
+// engineFields are the fields that can be set, by their keys.
+func engineFields(c *config.Config) map[string]reflect.Value {
+	v := reflect.ValueOf(c).Elem()
+	known := map[string]reflect.Value{}
+	for i := range v.NumField() {
+		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		if name != "" && name != "host-gateway-ip" && !isProvisioned(name) && !strings.HasPrefix(name, "berth-") {
+			known[name] = v.Field(i)
+		}
+	}
+	return known
+}
+
+// EngineOptionValues are the names of all --engine-opt, each with the values that it takes if they are a fixed set.
+func EngineOptionValues() map[string][]string {
+	values := map[string][]string{}
+	for name, field := range engineFields(new(config.Config)) {
+		values[name] = nil
+		if kind := field.Kind(); kind == reflect.Bool || kind == reflect.Pointer { // a pointer is to a bool
+			values[name] = []string{"true", "false"}
+		}
+	}
+	values["log-driver"] = []string{"json-file", "local", "none"}
+	values["log-level"] = []string{"debug", "info", "warn", "error", "fatal"}
+	values["storage-driver"] = []string{"overlayfs", "overlay2", "native"}
+	values["default-runtime"] = []string{"runc"}
+	return values
+}
+
 // configKey is the key of daemon.json for a flag: a flag that may be repeated is in the singular, its key in the plural.
 func configKey(flag string) string {
 	switch flag {
-	case "label", "host", "registry-mirror", "log-opt", "dns-opt", "feature":
+	case "label", "host", "registry-mirror", "log-opt", "dns-opt", "feature", "default-ulimit", "host-gateway-ip", "default-address-pool":
 		return flag + "s"
 	case "insecure-registry":
 		return "insecure-registries"
+	case "http-proxy", "https-proxy", "no-proxy":
+		return "proxies"
 	case "graph", "g":
 		return "data-root"
 	case "H":

@@ -13,7 +13,7 @@ type Env struct {
 	Name     string
 	Host     string // DOCKER_HOST: "tcp://127.0.10.1:2376"
 	Address  string
-	CertPath string // absolute folder of ca.pem, cert.pem and key.pem
+	CertPath string // absolute folder of ca.pem, cert.pem and key.pem; empty when Host is a local socket, which has no TLS
 }
 
 // Env answers from the store alone: it asks nobody, so that it is quick and never hangs.
@@ -30,15 +30,22 @@ func (m *Manager) envOf(rec *hostdb.Machine) (Env, error) {
 	if rec.Endpoint == nil || rec.Endpoint.Address == "" {
 		return Env{}, m.noAddress(name)
 	}
-	return Env{Name: name, Host: URL(rec), Address: rec.Endpoint.Address, CertPath: m.Store.MachineDir(name)}, nil
+	e := Env{Name: name, Host: m.URL(rec), Address: rec.Endpoint.Address}
+	if !rec.Endpoint.SSHOnly {
+		e.CertPath = m.Store.MachineDir(name)
+	}
+	return e, nil
 }
 
 // URL is DOCKER_HOST for a machine, whether it runs or not; it is empty for a machine without an address.
-func URL(rec *hostdb.Machine) string {
-	if rec.Endpoint == nil || rec.Endpoint.Address == "" {
+func (m *Manager) URL(rec *hostdb.Machine) string {
+	switch {
+	case rec.Endpoint == nil || rec.Endpoint.Address == "":
 		return ""
+	case rec.Endpoint.SSHOnly:
+		return m.tunnel(rec.Name).URL()
 	}
-	return "tcp://" + engineAddr(rec.Endpoint)
+	return rec.Endpoint.EngineURL()
 }
 
 // Reachable is Env of a machine that runs: the error is ErrNotRunning when it does not. When the driver cannot tell, the

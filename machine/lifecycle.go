@@ -142,7 +142,7 @@ func (w *work) settle(ctx context.Context) error {
 	if err := w.lock.Put(w.rec); err != nil {
 		return err
 	}
-	if changed || w.rec.Phase != hostdb.Ready || w.certsDue(ctx) {
+	if changed || w.rec.Phase != hostdb.Ready || w.rec.RenamedFrom != "" || w.certsDue(ctx) {
 		return w.fail(w.provision(ctx))
 	}
 	if err := w.admitted(ctx); err != nil {

@@ -83,7 +83,7 @@ func (m *Manager) ask(ctx context.Context, row Row) Row {
 		}
 		return row
 	}
-	row.URL = URL(row.Machine)
+	row.URL = m.URL(row.Machine)
 	c, err := m.engine(row.Machine)
 	if err == nil {
 		row.Version, err = c.version(ctx)
@@ -128,6 +128,9 @@ func (m *Manager) warn(ctx context.Context, d drivers.Driver, row *Row) {
 func phaseProblem(rec *hostdb.Machine) string {
 	switch rec.Phase {
 	case hostdb.Ready:
+		if rec.RenamingTo != "" {
+			return "its renaming to " + rec.RenamingTo + " was interrupted"
+		}
 		return ""
 	case hostdb.Removing:
 		return joinReason("not removed yet", rec.Error)

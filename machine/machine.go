@@ -43,6 +43,11 @@ type Manager struct {
 	// Getenv reads the variables that hold secrets; nil knows none.
 	Getenv func(string) string
 
+	// EngineSocket is the engine's local socket on machines; empty means config.Socket.
+	EngineSocket string
+	// Executable is the path of this program, which serves tunnels in the background; see TunnelCommand.
+	Executable string
+
 	// HostKeys are where machines have their host keys, to have those replaced that were injected; the zero value leaves them.
 	HostKeys HostKeys
 
@@ -224,7 +229,7 @@ func (w *work) refreshEndpoint() (changed bool, err error) {
 		old = &hostdb.Endpoint{}
 		w.rec.Endpoint = old
 	}
-	changed = old.Address != ep.Address || old.EnginePort != ep.EnginePort || !sameStrings(old.SANs, ep.SANs)
+	changed = old.Address != ep.Address || old.SSHOnly != ep.SSHOnly || old.EnginePort != ep.EnginePort || !sameStrings(old.SANs, ep.SANs)
 	record(old, ep)
 	return changed, nil
 }
@@ -232,6 +237,7 @@ func (w *work) refreshEndpoint() (changed bool, err error) {
 // record copies what a driver says into the store's form, and leaves alone what a later berth has put there.
 func record(to *hostdb.Endpoint, ep drivers.Endpoint) {
 	to.Address, to.EnginePort, to.SANs, to.ListenPort = ep.Address, ep.EnginePort, ep.SANs, ep.ListenPort
+	to.SSHOnly = ep.SSHOnly
 	to.SSHHost, to.SSHPort, to.SSHUser, to.HostKey = ep.SSHHost, ep.SSHPort, ep.SSHUser, ep.HostKey
 	to.HostKeys, to.KeyFile, to.UserKeys = ep.HostKeys, ep.KeyFile, ep.UserKeys
 	to.Jump = (*hostdb.Jump)(ep.Jump)

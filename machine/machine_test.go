@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,11 +22,12 @@ import (
 func TestEngineOptionsBecomeTheConfiguration(t *testing.T) {
 	o := EngineOptions{
 		Opts: []string{"log-driver=local", "--log-opt=max-size=10m", "dns=1.1.1.1", "dns=8.8.8.8", "icc", "bip=10.9.0.1/24", "iptables=false",
-			"label=a=b", "feature=containerd-snapshotter=true", "shutdown-timeout=30", "debug", "g=/data"},
+			"label=a=b", "feature=containerd-snapshotter=true", "shutdown-timeout=30", "debug", "g=/data", "init", "default-shm-size=1g",
+			"default-ulimit=nofile=1:2", "default-ulimit=core=0", "default-stop-timeout=0", "default-address-pool=base=10.5.0.0/16,size=24",
+			"no-proxy=here", "https-proxy=http://p:1", "host-gateway-ip=10.0.0.1", "mtu=1400"},
 		InsecureRegistries: []string{"10.0.0.0/8"}, RegistryMirrors: []string{"https://mirror.example"},
 		Labels: []string{"tier=front"}, StorageDriver: "overlay2", InstallURL: DefaultInstallURL,
 	}
-	o.Opts = append(o.Opts[:4], o.Opts[5:]...) // without icc, which the engine does not know
 	raw, err := o.config("qemu")
 	if err != nil {
 		t.Fatal(err)
@@ -34,21 +36,42 @@ func TestEngineOptionsBecomeTheConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	off := false
+	off, on := false, true
 	want := config.Default()
 	want.LogDriver, want.LogOpts, want.DNS = "local", map[string]string{"max-size": "10m"}, []string{"1.1.1.1", "8.8.8.8"}
 	want.BIP, want.IPTables, want.Labels = "10.9.0.1/24", &off, []string{"a=b", "tier=front", "provider=qemu"}
 	want.Features, want.ShutdownTimeout = map[string]bool{"containerd-snapshotter": true}, 30
 	want.Debug, want.DataRoot, want.StorageDriver = true, "/data", "overlay2"
 	want.InsecureRegistries, want.RegistryMirrors = o.InsecureRegistries, o.RegistryMirrors
-	if d := cmp.Diff(want, got); d != "" {
+	want.ICC, want.Init, want.DefaultShmSize, want.DefaultStopTimeout, want.MTU = &on, true, 1<<30, new(int), 1400
+	want.DefaultUlimits = config.Ulimits{"nofile": {Name: "nofile", Soft: 1, Hard: 2}, "core": {Name: "core"}}
+	want.AddressPools = config.Pools{{Base: netip.MustParsePrefix("10.5.0.0/16"), Size: 24}}
+	want.Proxies, want.HostGatewayIPs = &config.Proxies{HTTPS: "http://p:1", No: "here"}, []string{"10.0.0.1"}
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestResumedOptionsAreThoseOfCreate: the same flags given again change nothing, whichever way a list was begun.
+func TestResumedOptionsAreThoseOfCreate(t *testing.T) {
+	o := EngineOptions{
+		Opts:   []string{"label=a=b", "data-root=/data", "log-opt=max-size=10m", "log-opt=max-file=2", "registry-mirror=https://a.example"},
+		Labels: []string{"tier=front"}, RegistryMirrors: []string{"https://b.example"}, StorageDriver: "native", Env: []string{"A=1"},
+	}
+	raw, err := o.config("qemu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := settings{engine: raw, env: []byte(o.env())}
+	next, err := old.change(SetOptions{Engine: o, StorageDriver: true}, "qemu")
+	if err != nil || !next.equal(old) {
+		t.Errorf("%v: %s\nbecomes %s", err, old.engine, next.engine)
 	}
 }
 
 func TestEngineOptionsAreRefusedByName(t *testing.T) {
 	for _, opt := range []string{"nosuch=1", "hosts=tcp://0.0.0.0:1", "host=x", "tlsverify=false", "dns", "dns=x", "debug=perhaps", "shutdown-timeout=x",
-		"log-opt=x", "berth-tls-await=true", "iptables=2x", "", "="} {
+		"log-opt=x", "berth-tls-await=true", "iptables=2x", "proxies=x", "default-shm-size", "default-ulimit=x", "init-path=/x", "", "="} {
 		_, err := EngineOptions{Opts: []string{opt}}.config("qemu")
 		if err == nil || !strings.Contains(err.Error(), strings.SplitN(opt, "=", 2)[0]) {
 			t.Errorf("--engine-opt %q: %v", opt, err)

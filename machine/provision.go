@@ -198,10 +198,10 @@ func (w *work) provision(ctx context.Context) error {
 	if err := w.waitEngine(ctx); err != nil {
 		return w.cutOff(err)
 	}
-	if err := w.followContext(); err != nil {
+	if err := w.followName(); err != nil {
 		return err
 	}
-	w.rec.Error = ""
+	w.rec.Error, w.rec.RenamedFrom = "", ""
 	if perr := w.put(hostdb.Ready); perr != nil {
 		return perr
 	}
@@ -212,7 +212,7 @@ func (w *work) provision(ctx context.Context) error {
 func (w *work) cutOff(err error) error {
 	port := w.rec.Endpoint.EnginePort
 	switch {
-	case isCertError(err):
+	case isCertError(err), w.rec.Endpoint.SSHOnly:
 		return err
 	case w.opening != "":
 		return w.m.hint(err, "A firewall on the machine keeps others from port %d. To open it: {berth} ssh %s, and there as root: %s", port, w.rec.Name, w.opening)

@@ -92,7 +92,7 @@ func (w *work) greet(ctx context.Context, conn *sshutil.Client) error {
 // askEngine fills in what the store and the engine know of a machine about whose state its driver cannot tell, such as for want of a
 // token.
 func (m *Manager) askEngine(ctx context.Context, row Row) Row {
-	if row.URL = URL(row.Machine); row.URL == "" {
+	if row.URL = m.URL(row.Machine); row.URL == "" {
 		return row
 	}
 	c, err := m.engine(row.Machine)

@@ -35,12 +35,21 @@ func (m *Manager) Remove(ctx context.Context, name string, o RemoveOptions) erro
 	case err != nil:
 		return m.lookupError(name, err)
 	case o.Forget:
-		return errors.Join(m.dropContext(rec), l.Remove())
+		return m.forget(ctx, l, rec)
 	}
 	if err := m.removeMachine(ctx, l, rec, o); err != nil {
 		return err
 	}
-	return errors.Join(m.dropContext(rec), l.Remove())
+	return m.forget(ctx, l, rec)
+}
+
+// forget removes what is here of a machine.
+func (m *Manager) forget(ctx context.Context, l *hostdb.Lock, rec *hostdb.Machine) error {
+	err := errors.Join(m.dropContext(rec), l.Remove())
+	if rec.Endpoint != nil && rec.Endpoint.SSHOnly {
+		m.tunnel(rec.Name).Forget(ctx)
+	}
+	return err
 }
 
 func (m *Manager) removeMachine(ctx context.Context, l *hostdb.Lock, rec *hostdb.Machine, o RemoveOptions) error {

@@ -17,6 +17,8 @@ type SetOptions struct {
 	Engine        EngineOptions
 	StorageDriver bool // Engine.StorageDriver counts, even if it is empty
 	SANs          []string
+
+	fresh bool // the engine was never installed: what holds its data may still change
 }
 
 // Set changes the options of a machine's engine. Containers go on while the engine restarts with them. When it does not start with
@@ -95,17 +97,23 @@ func (s settings) change(o SetOptions, driver string) (settings, error) {
 
 // change applies the options that are in the configuration file.
 func (o SetOptions) change(c *config.Config, driver string) error {
-	if err := resetEngineOptions(c, o.Engine.Opts); err != nil {
+	fresh, err := resetEngineOptions(c, o.Engine.Opts, o.fresh)
+	if err != nil {
 		return err
 	}
-	if o.Engine.InsecureRegistries != nil {
-		c.InsecureRegistries = nonEmpty(o.Engine.InsecureRegistries)
-	}
-	if o.Engine.RegistryMirrors != nil {
-		c.RegistryMirrors = nonEmpty(o.Engine.RegistryMirrors)
-	}
-	if o.Engine.Labels != nil {
-		c.Labels = nonEmpty(o.Engine.Labels)
+	for _, l := range []struct {
+		key   string
+		list  *[]string
+		given []string
+	}{
+		{"insecure-registries", &c.InsecureRegistries, o.Engine.InsecureRegistries},
+		{"registry-mirrors", &c.RegistryMirrors, o.Engine.RegistryMirrors},
+		{"labels", &c.Labels, o.Engine.Labels},
+	} {
+		if l.given != nil && !fresh[l.key] { // else an --engine-opt has begun the list
+			*l.list = nil
+		}
+		*l.list = append(*l.list, nonEmpty(l.given)...)
 	}
 	if p := "provider=" + driver; !slices.Contains(c.Labels, p) {
 		c.Labels = append(c.Labels, p)
@@ -119,18 +127,19 @@ func (o SetOptions) change(c *config.Config, driver string) error {
 	return nil
 }
 
-// resetEngineOptions sets options anew: each that is named loses what it had, and one with an empty value keeps its default.
-func resetEngineOptions(c *config.Config, opts []string) error {
-	fresh := map[string]bool{}
+// resetEngineOptions sets options anew: each that is named loses what it had, and one with an empty value keeps its default. It
+// returns the keys that were named.
+func resetEngineOptions(c *config.Config, opts []string, anywhere bool) (fresh map[string]bool, err error) {
+	fresh = map[string]bool{}
 	for _, opt := range opts {
 		name, value, given := strings.Cut(strings.TrimLeft(opt, "-"), "=")
 		field, err := engineField(c, name)
 		if err != nil {
-			return fmt.Errorf("--engine-opt %s: %w", opt, err)
+			return nil, fmt.Errorf("--engine-opt %s: %w", opt, err)
 		}
 		key := configKey(name)
-		if key == "data-root" {
-			return fmt.Errorf("--engine-opt %s: the engine would not find its containers and images any more", opt)
+		if key == "data-root" && !anywhere && value != c.DataRoot {
+			return nil, fmt.Errorf("--engine-opt %s: the engine would not find its containers and images any more", opt)
 		}
 		if !fresh[key] {
 			field.SetZero()
@@ -140,10 +149,10 @@ func resetEngineOptions(c *config.Config, opts []string) error {
 			continue
 		}
 		if err := setEngineOption(c, opt); err != nil {
-			return fmt.Errorf("--engine-opt %s: %w", opt, err)
+			return nil, fmt.Errorf("--engine-opt %s: %w", opt, err)
 		}
 	}
-	return nil
+	return fresh, nil
 }
 
 func nonEmpty(list []string) []string {

@@ -257,12 +257,14 @@ func (r *run) port() uint16 {
 	return conf.TCPPort()
 }
 
-// Opening tells how to let others through the machine's firewall to a port; "" when there is no need.
+// Opening tells how to let others through the machine's firewall to a port; "" when there is no need, or no port.
 func (f Facts) Opening(port uint16) string {
-	switch f.host.firewall {
-	case "ufw":
+	switch fw := f.host.firewall; {
+	case port == 0:
+		return ""
+	case fw == "ufw":
 		return fmt.Sprintf("ufw allow %d/tcp", port)
-	case "firewalld":
+	case fw == "firewalld":
 		return fmt.Sprintf("firewall-cmd --permanent --add-port=%d/tcp && firewall-cmd --reload", port)
 	}
 	return ""

@@ -171,7 +171,11 @@ func (r *run) changes(step string) []string {
 		if f, ok := r.facts.Init.definition(); ok {
 			what[0] += ": " + f.path
 		}
-		return append(what, fmt.Sprintf("the engine listens on port %d and on %s, and keeps its data in %s", r.port(), config.Socket, config.DataRoot))
+		listens := config.Socket
+		if port := r.port(); port != 0 {
+			listens = fmt.Sprintf("port %d and on %s", port, config.Socket)
+		}
+		return append(what, fmt.Sprintf("the engine listens on %s, and keeps its data in %s", listens, config.DataRoot))
 	}
 	return nil
 }

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/creack/pty"
-
 	"golang.org/x/crypto/ssh"
 
 	"github.com/getberth/berth/sshutil"
@@ -55,6 +54,35 @@ func TestRun(t *testing.T) {
 					t.Errorf("status %d, output %.60q, stderr %q", status, out.String(), errOut.String())
 				}
 			})
+		}
+	})
+}
+
+func TestStdio(t *testing.T) {
+	eachServer(t, func(t *testing.T, s server) {
+		c := s.dial(t)
+		conn, err := c.Stdio(t.Context(), "cat; echo end")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, "hello\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(conn); err != nil || string(got) != "hello\nend\n" {
+			t.Errorf("got %q, %v", got, err)
+		}
+		failing, err := c.Stdio(t.Context(), "echo no way >&2; exit 3")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer failing.Close()
+		var exit *sshutil.ExitError
+		if _, err := io.ReadAll(failing); !errors.As(err, &exit) || exit.Status != 3 || !strings.Contains(exit.Stderr, "no way") {
+			t.Errorf("a command that fails: %v", err)
 		}
 	})
 }
@@ -136,6 +164,43 @@ func TestClientClosed(t *testing.T) {
 	}
 	if err := c.Close(); err != nil {
 		t.Errorf("second Close: %v", err)
+	}
+}
+
+// TestLostBeforeASession has the connection end when a session is asked for.
+func TestLostBeforeASession(t *testing.T) {
+	l := listen(t)
+	host, user := newKey(t), newKey(t)
+	key, err := ssh.ParsePrivateKey(host.Private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &ssh.ServerConfig{NoClientAuth: true, PublicKeyCallback: func(ssh.ConnMetadata, ssh.PublicKey) (*ssh.Permissions, error) { return nil, nil }}
+	config.AddHostKey(key)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn, channels, requests, err := ssh.NewServerConn(c, config)
+			if err != nil {
+				continue
+			}
+			go ssh.DiscardRequests(requests)
+			<-channels
+			conn.Close()
+		}
+	}()
+	for range 20 { // which of its parts notices first differs
+		c, err := sshutil.Dial(t.Context(), endpoint(t, l.Addr(), host, user))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Run(t.Context(), "true", nil, nil, nil); !errors.Is(err, sshutil.ErrLost) {
+			t.Errorf("a command: %v", err)
+		}
+		c.Close()
 	}
 }
 

@@ -100,7 +100,7 @@ func (c *Client) serve(ctx context.Context, ln net.Listener, open func(context.C
 			if err != nil {
 				return // the near side sees its connection closed, as with ssh
 			}
-			join(ctx, conn, far)
+			Join(ctx, conn, far)
 		}()
 	}
 }
@@ -117,9 +117,9 @@ func (c *Client) acceptError(ctx context.Context, err error) error {
 	return c.broken(err)
 }
 
-// join copies both ways until both sides have ended or the context is done. The end of one direction is passed on as a half
+// Join copies both ways until both sides have ended or the context is done, and closes both. The end of one direction is passed on as a half
 // close: protocols such as Docker's attach need it.
-func join(ctx context.Context, a, b net.Conn) {
+func Join(ctx context.Context, a, b net.Conn) {
 	defer a.Close()
 	defer b.Close()
 	stop := context.AfterFunc(ctx, func() { a.Close(); b.Close() })

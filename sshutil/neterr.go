@@ -38,5 +38,11 @@ func isReset(err error) bool {
 }
 
 func isEnd(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || isReset(err)
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || isReset(err) || isUnopened(err)
+}
+
+// isUnopened tells that the connection ended while a channel of it was to be opened, for which x/crypto/ssh has no error of its own:
+// it takes the end for an answer that is nothing. Source: mux.OpenChannel.
+func isUnopened(err error) bool {
+	return err != nil && strings.HasSuffix(err.Error(), "in response to channel open: <nil>")
 }

@@ -33,6 +33,8 @@ type app struct {
 
 	uninstall func(context.Context, *sshutil.Client) error // nil is the real one
 
+	engineSocket string // on machines; empty is the real one
+
 	global globalOptions
 }
 
@@ -135,7 +137,8 @@ func (a *app) manager(cmd *cobra.Command) (*machine.Manager, error) {
 		Owner:   func() string { return owner(a.getenv) },
 		Getenv:  a.getenv,
 		TLS:     a.global.tls,
-		Install: a.install, Uninstall: a.uninstall,
+		Install: a.install, Uninstall: a.uninstall, EngineSocket: a.engineSocket,
+		Executable: exe,
 		EngineBinary: func(arch string) (string, error) {
 			return machine.FindEngine(arch, exe, a.getenv("BERTHD"))
 		},

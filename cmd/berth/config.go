@@ -21,9 +21,13 @@ func (a *app) configCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			e, err := a.clientEnv(m, name, swarm)
+			e, err := a.clientEnv(cmd.Context(), m, name, swarm)
 			if err != nil {
 				return err
+			}
+			if e.CertPath == "" {
+				a.printf("-H=%s\n", e.Host)
+				return nil
 			}
 			file := func(name string) string { return filepath.Join(e.CertPath, name) }
 			a.printf("--tlsverify\n--tlscacert=%q\n--tlscert=%q\n--tlskey=%q\n-H=%s\n", file("ca.pem"), file("cert.pem"), file("key.pem"), e.Host)

@@ -51,6 +51,8 @@ func (a *app) createCmd() *cobra.Command {
 	o.swarm.addFlags(f)
 	shared := f.FlagUsages()
 	o.addDriverFlags(f, a.drivers(driverEnv{getenv: a.getenv}))
+	completeEngineFlags(cmd)
+	a.completeDriverFlags(cmd, o)
 	cmd.SetUsageFunc(func(cmd *cobra.Command) error { return o.usage(cmd, shared) })
 	_ = cmd.RegisterFlagCompletionFunc("driver", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return a.drivers(driverEnv{getenv: a.getenv}).Names(), cobra.ShellCompDirectiveNoFileComp

@@ -112,7 +112,7 @@ func (r *crashRig) wantLeft(want ...string) {
 // changes are all requests of a create, and of a removal, that change anything, and a few that look.
 var changes = struct{ create, remove []string }{
 	create: []string{"POST /v2/tags", "POST /v2/account/keys", "POST /v2/firewalls", "POST /v2/volumes", "POST /v2/droplets", "POST /v2/droplets>GET /v2/droplets",
-		"POST /v2/reserved_ips", "GET /v2/reserved_ips", "POST /v2/projects", "PUT /v2/firewalls"},
+		"POST /v2/reserved_ips", "POST /v2/droplets>GET /v2/reserved_ips", "POST /v2/projects", "PUT /v2/firewalls"},
 	remove: []string{"GET /v2/droplets", "DELETE /v2/droplets", "DELETE /v2/reserved_ips", "DELETE /v2/volumes", "DELETE /v2/firewalls", "DELETE /v2/account/keys", "DELETE /v2/tags"},
 }
 

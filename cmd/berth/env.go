@@ -1,10 +1,9 @@
 package main
 
 import (
-	"bufio"
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"runtime"
 	"slices"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/getberth/berth/machine"
+	"github.com/getberth/berth/machine/shellenv"
 )
 
 type envOptions struct {
@@ -46,7 +46,7 @@ func (a *app) env(cmd *cobra.Command, args []string, o envOptions) error {
 	if o.unset && len(args) > 0 {
 		return errUnsetName
 	}
-	var vars []variable
+	var vars []shellenv.Variable
 	if !o.unset {
 		m, err := a.manager(cmd)
 		if err != nil {
@@ -56,29 +56,25 @@ func (a *app) env(cmd *cobra.Command, args []string, o envOptions) error {
 		if err != nil {
 			return err
 		}
-		e, err := a.clientEnv(m, name, o.swarm)
+		e, err := a.clientEnv(cmd.Context(), m, name, o.swarm)
 		if err != nil {
 			return err
 		}
-		vars = append(vars, variable{name: "DOCKER_TLS_VERIFY", value: "1"}, variable{name: "DOCKER_HOST", value: e.Host},
-			variable{name: "DOCKER_CERT_PATH", value: e.CertPath}, variable{name: "DOCKER_MACHINE_NAME", value: e.Name})
+		vars = shellenv.Client(e.Name, e.Host, e.CertPath)
 		if o.context {
 			if err := m.KeepContext(cmd.Context(), name); err != nil {
 				return err
 			}
 			vars = contextVariables(e)
 		}
-		if runtime.GOOS == "windows" {
-			vars = append(vars, variable{name: "COMPOSE_CONVERT_WINDOWS_PATHS", value: "true"})
-		}
+		vars = append(vars, shellenv.Platform(runtime.GOOS)...)
 		if o.noProxy {
 			vars = append(vars, withAddress(noProxy(a.getenv), e.Address))
 		}
 	} else {
-		vars = append(vars, variable{name: "DOCKER_TLS_VERIFY"}, variable{name: "DOCKER_HOST"},
-			variable{name: "DOCKER_CERT_PATH"}, variable{name: "DOCKER_MACHINE_NAME"})
+		vars = shellenv.Client("", "", "")
 		if o.context {
-			vars = append(vars, variable{name: "DOCKER_CONTEXT"})
+			vars = append(vars, shellenv.Variable{Name: "DOCKER_CONTEXT"})
 		}
 		if o.noProxy {
 			vars = append(vars, noProxy(a.getenv))
@@ -87,143 +83,48 @@ func (a *app) env(cmd *cobra.Command, args []string, o envOptions) error {
 	name := o.shell
 	if name == "" {
 		var err error
-		if name, err = detectShell(a.getenv); err != nil {
-			return err
+		if name, err = shellenv.Detect(a.getenv); err != nil {
+			return withHint(err, "Tell it with --shell, e.g. --shell bash.")
 		}
 	}
-	writeEnv(a.out, shellNamed(name), vars, o.unset, a.args)
-	return nil
+	return shellenv.Write(a.out, name, vars, o.unset, a.args)
 }
 
 // clientEnv is how a client reaches the machine, or the swarm that it is the master of.
-func (a *app) clientEnv(m *machine.Manager, name string, swarm bool) (machine.Env, error) {
+func (a *app) clientEnv(ctx context.Context, m *machine.Manager, name string, swarm bool) (machine.Env, error) {
 	e, err := m.Env(name)
 	if err == nil && swarm {
 		err = fmt.Errorf("%q is not a swarm master. The --swarm flag is intended for use with swarm masters", name)
+	}
+	if err == nil && e.CertPath == "" {
+		err = m.OpenTunnel(ctx, name)
 	}
 	return e, err
 }
 
 // contextVariables select a machine by its context; the client prefers an address in the environment.
-func contextVariables(e machine.Env) []variable {
-	return []variable{
-		{name: "DOCKER_TLS_VERIFY", unset: true}, {name: "DOCKER_HOST", unset: true}, {name: "DOCKER_CERT_PATH", unset: true},
-		{name: "DOCKER_CONTEXT", value: e.Name}, {name: "DOCKER_MACHINE_NAME", value: e.Name},
+func contextVariables(e machine.Env) []shellenv.Variable {
+	return []shellenv.Variable{
+		{Name: "DOCKER_TLS_VERIFY", Unset: true}, {Name: "DOCKER_HOST", Unset: true}, {Name: "DOCKER_CERT_PATH", Unset: true},
+		{Name: "DOCKER_CONTEXT", Value: e.Name}, {Name: "DOCKER_MACHINE_NAME", Value: e.Name},
 	}
-}
-
-type variable struct {
-	name, value string
-	unset       bool
 }
 
 // noProxy is the user's list of hosts that are reached without a proxy: the lower-case variable if it says anything.
-func noProxy(getenv func(string) string) variable {
+func noProxy(getenv func(string) string) shellenv.Variable {
 	if v := getenv("no_proxy"); v != "" {
-		return variable{name: "no_proxy", value: v}
+		return shellenv.Variable{Name: "no_proxy", Value: v}
 	}
-	return variable{name: "NO_PROXY", value: getenv("NO_PROXY")}
+	return shellenv.Variable{Name: "NO_PROXY", Value: getenv("NO_PROXY")}
 }
 
 // withAddress adds an address to the list unless it is there.
-func withAddress(v variable, address string) variable {
+func withAddress(v shellenv.Variable, address string) shellenv.Variable {
 	switch {
-	case v.value == "":
-		v.value = address
-	case !slices.Contains(strings.Split(v.value, ","), address):
-		v.value += "," + address
+	case v.Value == "":
+		v.Value = address
+	case !slices.Contains(strings.Split(v.Value, ","), address):
+		v.Value += "," + address
 	}
 	return v
-}
-
-// shell is how variables are set in one family of shells.
-type shell struct {
-	set, unset string // formats; set takes name and value
-	quote      func(string) string
-	comment    string
-	hint       string // format; takes the command line
-	end        string // of a command
-}
-
-// unsetAmong is unset between assignments: where a shell takes the output as words of one line, it needs an end.
-func (s shell) unsetAmong() string { return strings.TrimRight(s.unset, ";\n") + s.end + "\n" }
-
-// shellNamed knows six families; whatever it does not know is taken for a POSIX shell.
-func shellNamed(name string) shell {
-	switch name {
-	case "fish":
-		return shell{set: "set -gx %s \"%s\";\n", unset: "set -e %s;\n", quote: escape(`\"$`, `\`), comment: "#", hint: "eval (%s)", end: ";"}
-	case "powershell", "pwsh":
-		return shell{set: "$Env:%s = \"%s\"\n", unset: "Remove-Item Env:\\\\%s\n", quote: escape("`\"$", "`"), comment: "#", hint: "& %s | Invoke-Expression"}
-	case "cmd":
-		return shell{set: "SET %s=%s\n", unset: "SET %s=\n", quote: asIs, comment: "REM", hint: "\t@FOR /f \"tokens=*\" %%i IN ('%s') DO @%%i"}
-	case "tcsh", "csh":
-		return shell{set: "setenv %s \"%s\";\n", unset: "unsetenv %s;\n", quote: asIs, comment: ":", hint: "eval `%s`", end: ";"}
-	case "emacs":
-		return shell{
-			set: "(setenv \"%s\" \"%s\")\n", unset: "(setenv \"%s\" nil)\n", quote: escape(`\"`, `\`), comment: ";;",
-			hint: "(with-temp-buffer (shell-command \"%s\" (current-buffer)) (eval-buffer))",
-		}
-	}
-	return shell{set: "export %s=\"%s\"\n", unset: "unset %s\n", quote: quotePOSIX, comment: "#", hint: "eval $(%s)", end: ";"}
-}
-
-func asIs(s string) string { return s }
-
-// escape puts the escape character before each of the special ones, inside double quotes.
-func escape(special, with string) func(string) string {
-	return func(s string) string {
-		var b strings.Builder
-		for _, r := range s {
-			if strings.ContainsRune(special, r) {
-				b.WriteString(with)
-			}
-			b.WriteRune(r)
-		}
-		return b.String()
-	}
-}
-
-// quotePOSIX escapes what is special inside double quotes. A backslash is so only before these characters: paths of Windows
-// stay as docker-machine prints them.
-func quotePOSIX(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		next := i + 1
-		special := strings.IndexByte("\"$`", s[i]) >= 0
-		special = special || s[i] == '\\' && (next == len(s) || strings.IndexByte("\"$`\\", s[next]) >= 0)
-		if special {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-// writeEnv prints the assignments, then how to have a shell take them. args is the whole command line.
-func writeEnv(w io.Writer, sh shell, vars []variable, unset bool, args []string) {
-	b := bufio.NewWriter(w)
-	defer b.Flush()
-	for _, v := range vars {
-		if v.unset && !unset {
-			fmt.Fprintf(b, sh.unsetAmong(), v.name)
-			continue
-		}
-		if unset {
-			fmt.Fprintf(b, sh.unset, v.name)
-			continue
-		}
-		fmt.Fprintf(b, sh.set, v.name, sh.quote(v.value))
-	}
-	fmt.Fprintf(b, "%s Run this command to configure your shell: \n", sh.comment)
-	fmt.Fprintf(b, sh.comment+" "+sh.hint+"\n", commandLine(args))
-}
-
-// commandLine is what the user typed; the program is quoted when a shell would not take it for one word.
-func commandLine(args []string) string {
-	line := slices.Clone(args)
-	if strings.ContainsAny(line[0], ` \`) {
-		line[0] = `"` + line[0] + `"`
-	}
-	return strings.Join(line, " ")
 }

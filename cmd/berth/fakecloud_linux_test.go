@@ -15,11 +15,15 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/getberth/berth/guest/sshd"
 )
@@ -27,11 +31,12 @@ import (
 // fakeCloud makes machines that consist of the light VM's SSH server and a TLS endpoint that answers as an engine does. It lives
 // in the test's process and outlasts the commands that use it over HTTP.
 type fakeCloud struct {
-	dir string
-	mu  sync.Mutex // guards all below
-	vms map[string]*fakeVM
-	// refuse and hang name machines whose deletion fails, and about which no question is answered.
-	refuse, hang map[string]bool
+	dir    string
+	mu     sync.Mutex // guards all below
+	vms    map[string]*fakeVM
+	refuse map[string]bool // machines whose deletion fails
+	// hang are machines about which no question is answered until the channel is closed.
+	hang map[string]chan struct{}
 }
 
 type fakeVM struct {
@@ -46,11 +51,12 @@ type fakeVM struct {
 	home string
 	key  *ecdsa.PrivateKey // of the engine; never leaves the machine
 	stop func()
+	held []int // sockets that keep the machine's ports while it is off
 }
 
 func newFakeCloud(dir string) (*fakeCloud, error) {
 	dir = filepath.Join(dir, ".cloud")
-	return &fakeCloud{dir: dir, vms: map[string]*fakeVM{}, refuse: map[string]bool{}, hang: map[string]bool{}}, os.MkdirAll(dir, 0o700)
+	return &fakeCloud{dir: dir, vms: map[string]*fakeVM{}, refuse: map[string]bool{}, hang: map[string]chan struct{}{}}, os.MkdirAll(dir, 0o700)
 }
 
 func (c *fakeCloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -58,9 +64,12 @@ func (c *fakeCloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	hang := c.hang[id]
 	c.mu.Unlock()
-	if hang && r.Method == http.MethodGet {
-		<-r.Context().Done()
-		return
+	if hang != nil && r.Method == http.MethodGet {
+		select {
+		case <-hang:
+		case <-r.Context().Done():
+			return
+		}
 	}
 	body, err := io.ReadAll(r.Body)
 	if err == nil {
@@ -140,12 +149,15 @@ func (c *fakeCloud) act(id, act string) error {
 	case "relent":
 		delete(c.refuse, id)
 	case "hang":
-		c.hang[id] = true
+		c.hang[id] = make(chan struct{})
+	case "answer":
+		close(c.hang[id])
+		delete(c.hang, id)
 	case "remove", "vanish":
 		if c.refuse[id] && act == "remove" {
 			return fmt.Errorf("the cloud does not delete %s", id)
 		}
-		vm.halt()
+		vm.discard()
 		delete(c.vms, id)
 		return os.RemoveAll(vm.home)
 	default:
@@ -158,7 +170,7 @@ func (c *fakeCloud) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, vm := range c.vms {
-		vm.halt()
+		vm.discard()
 	}
 }
 
@@ -207,12 +219,43 @@ func (vm *fakeVM) start() error {
 	return nil
 }
 
+// listen takes a port, or takes one again.
 func (vm *fakeVM) listen(port *int) (net.Listener, error) {
-	ln, err := net.Listen("tcp", net.JoinHostPort(vm.Address, strconv.Itoa(*port)))
-	if err == nil {
-		*port = ln.Addr().(*net.TCPAddr).Port
+	if err := vm.hold(port); err != nil {
+		return nil, err
 	}
-	return ln, err
+	return net.Listen("tcp", net.JoinHostPort(vm.Address, strconv.Itoa(*port)))
+}
+
+// hold binds a port, for the kernel to give it to nobody else: connections from this computer take free ones. A listener may bind it
+// besides, as both allow the reuse of the address.
+func (vm *fakeVM) hold(port *int) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	vm.held = append(vm.held, fd)
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: *port, Addr: netip.MustParseAddr(vm.Address).As4()}); err != nil {
+		return err
+	}
+	bound, err := unix.Getsockname(fd)
+	if err != nil {
+		return err
+	}
+	*port = bound.(*unix.SockaddrInet4).Port
+	return nil
+}
+
+// discard gives the ports back.
+func (vm *fakeVM) discard() {
+	vm.halt()
+	for _, fd := range vm.held {
+		_ = unix.Close(fd)
+	}
+	vm.held = nil
 }
 
 func (vm *fakeVM) halt() {
@@ -239,6 +282,19 @@ func (vm *fakeVM) tls(*tls.ClientHelloInfo) (*tls.Config, error) {
 	}
 	pair := tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: vm.key}
 	return &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}, nil
+}
+
+// serveSocket is the engine of all machines of a script that have it on a local socket only.
+func serveSocket(env *testscript.Env) (path string, err error) {
+	path = filepath.Join(env.WorkDir, ".engine.sock")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return "", err
+	}
+	api := &http.Server{Handler: http.HandlerFunc(engineAPI)}
+	go func() { _ = api.Serve(ln) }()
+	env.Defer(func() { api.Close() })
+	return path, nil
 }
 
 func engineAPI(w http.ResponseWriter, r *http.Request) {

@@ -95,9 +95,34 @@ func (d *fakeDriver) Create(ctx context.Context, h *drivers.Host, o drivers.Opti
 	return d.update(ctx, h, s)
 }
 
+// Rename implements drivers.Renamer: the cloud keeps the first name.
+func (d *fakeDriver) Rename(ctx context.Context, h *drivers.Host, name string) error {
+	if name == "nobody" {
+		return errors.New("the cloud does not like the name")
+	}
+	return fault(ctx, "renaming")
+}
+
+// id is what the cloud calls a machine.
+func id(h *drivers.Host) string {
+	var s fakeState
+	if err := json.Unmarshal(h.State, &s); err != nil || s.ID == "" {
+		return h.Name
+	}
+	return s.ID
+}
+
+// Settled implements drivers.Settler: a machine stays where it is.
+func (d *fakeDriver) Settled(h *drivers.Host) ([]string, error) {
+	if h.State == nil {
+		return nil, nil
+	}
+	return []string{"fake-region"}, nil
+}
+
 // update records where the machine is now.
 func (d *fakeDriver) update(ctx context.Context, h *drivers.Host, s fakeState) error {
-	vm, err := d.get(ctx, h.Name)
+	vm, err := d.get(ctx, id(h))
 	if err != nil {
 		return err
 	}
@@ -114,7 +139,7 @@ func save(h *drivers.Host, s fakeState) error {
 }
 
 func (d *fakeDriver) act(ctx context.Context, h *drivers.Host, act string) error {
-	_, err := d.call(ctx, http.MethodPost, h.Name+"?act="+act, nil)
+	_, err := d.call(ctx, http.MethodPost, id(h)+"?act="+act, nil)
 	return err
 }
 
@@ -141,7 +166,7 @@ func (d *fakeDriver) Remove(ctx context.Context, h *drivers.Host) error {
 }
 
 func (d *fakeDriver) State(ctx context.Context, h *drivers.Host) (drivers.State, error) {
-	vm, err := d.get(ctx, h.Name)
+	vm, err := d.get(ctx, id(h))
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return drivers.NotFound, nil
@@ -167,7 +192,7 @@ func (d *fakeDriver) Locate(ctx context.Context, h *drivers.Host) (drivers.Endpo
 	if err := json.Unmarshal(h.State, &s); err != nil {
 		return drivers.Endpoint{}, err
 	}
-	vm, err := d.get(ctx, h.Name)
+	vm, err := d.get(ctx, id(h))
 	if err != nil {
 		return drivers.Endpoint{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 	"text/tabwriter"
 	"text/template"
@@ -82,7 +83,11 @@ func (a *app) ls(cmd *cobra.Command, o lsOptions) error {
 		return printNames(a.out, entries)
 	}
 	limit := time.Duration(o.timeout) * time.Second
-	return a.printRows(m.Rows(cmd.Context(), entries, limit), filter, a.rowPrinter(format, o.quiet, entries))
+	rows := m.Rows(cmd.Context(), entries, limit)
+	if p, ok := a.liveRows(m, format, o.quiet, entries); ok {
+		return a.printRows(asTheyCome(rows), filter, p)
+	}
+	return a.printRows(inOrder(rows), filter, a.rowPrinter(format, o.quiet))
 }
 
 func printNames(w io.Writer, entries []hostdb.Entry) error {
@@ -94,14 +99,38 @@ func printNames(w io.Writer, entries []hostdb.Entry) error {
 	return nil
 }
 
-// printRows prints each row as soon as it and those before it are there; only a table that goes to a file waits for all, to
-// align its columns.
-func (a *app) printRows(rows []<-chan machine.Row, filter listFilter, p rowPrinter) error {
+// inOrder yields the rows in the order of their machines.
+func inOrder(rows []<-chan machine.Row) iter.Seq[machine.Row] {
+	return func(yield func(machine.Row) bool) {
+		for _, ch := range rows {
+			if !yield(<-ch) {
+				return
+			}
+		}
+	}
+}
+
+// asTheyCome yields first the row that is known first: nobody waits for a machine that does not answer to see one that does.
+func asTheyCome(rows []<-chan machine.Row) iter.Seq[machine.Row] {
+	known := make(chan machine.Row, len(rows)) // each yields once, so that no sender waits
+	for _, ch := range rows {
+		go func() { known <- <-ch }()
+	}
+	return func(yield func(machine.Row) bool) {
+		for range rows {
+			if !yield(<-known) {
+				return
+			}
+		}
+	}
+}
+
+// printRows prints each row as it gets it; only a table that goes to a file waits for all, to align its columns.
+func (a *app) printRows(rows iter.Seq[machine.Row], filter listFilter, p rowPrinter) error {
 	if err := p.begin(); err != nil {
 		return err
 	}
-	for _, ch := range rows {
-		row := <-ch
+	for row := range rows {
 		if !filter.matchesState(row.State) {
 			continue
 		}
@@ -119,8 +148,27 @@ type rowPrinter struct {
 	end   func() error
 }
 
-func (a *app) rowPrinter(format *listFormat, quiet bool, entries []hostdb.Entry) rowPrinter {
-	nothing := func() error { return nil }
+func nothing() error { return nil }
+
+// liveRows prints a table on a terminal; ok is false for what is no such thing.
+func (a *app) liveRows(m *machine.Manager, format *listFormat, quiet bool, entries []hostdb.Entry) (p rowPrinter, ok bool) {
+	if quiet || format.json || !format.table || !isTerminal(a.out) {
+		return rowPrinter{}, false
+	}
+	var t *liveTable
+	return rowPrinter{
+		begin: func() (err error) {
+			if t, err = newLiveTable(a.out, format, entries, m.URL); err != nil {
+				return err
+			}
+			return t.print(listHeaders())
+		},
+		row: func(i listItem) error { return t.print(i) },
+		end: nothing,
+	}, true
+}
+
+func (a *app) rowPrinter(format *listFormat, quiet bool) rowPrinter {
 	switch {
 	case quiet:
 		return rowPrinter{nothing, func(i listItem) error { _, err := fmt.Fprintln(a.out, i.Name); return err }, nothing}
@@ -129,19 +177,6 @@ func (a *app) rowPrinter(format *listFormat, quiet bool, entries []hostdb.Entry)
 		return rowPrinter{nothing, func(i listItem) error { items = append(items, i); return nil }, func() error { return writeJSON(a.out, items) }}
 	case !format.table:
 		return rowPrinter{nothing, func(i listItem) error { return format.execute(a.out, i) }, nothing}
-	}
-	if isTerminal(a.out) {
-		var t *liveTable
-		return rowPrinter{
-			begin: func() (err error) {
-				if t, err = newLiveTable(a.out, format, entries); err != nil {
-					return err
-				}
-				return t.print(listHeaders())
-			},
-			row: func(i listItem) error { return t.print(i) },
-			end: nothing,
-		}
 	}
 	w := tabwriter.NewWriter(a.out, 5, 1, columnGap, ' ', 0)
 	return rowPrinter{

@@ -9,7 +9,6 @@ import (
 
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/hostdb"
-	"github.com/getberth/berth/machine"
 )
 
 // liveTable prints a table row by row. It cannot know how wide later cells will be, and so guesses from what the store knows;
@@ -26,7 +25,7 @@ const (
 	columnGap = 3
 )
 
-func newLiveTable(w io.Writer, f *listFormat, entries []hostdb.Entry) (*liveTable, error) {
+func newLiveTable(w io.Writer, f *listFormat, entries []hostdb.Entry, url func(*hostdb.Machine) string) (*liveTable, error) {
 	t := &liveTable{w: w, format: f}
 	if err := t.guess(listHeaders()); err != nil {
 		return nil, err
@@ -34,7 +33,7 @@ func newLiveTable(w io.Writer, f *listFormat, entries []hostdb.Entry) (*liveTabl
 	for _, e := range entries {
 		likely := listItem{Name: e.Name, DriverName: "not found", State: drivers.Timeout, DockerVersion: "v00.00.0"}
 		if e.Machine != nil {
-			likely.DriverName, likely.URL = e.Machine.Driver, machine.URL(e.Machine)
+			likely.DriverName, likely.URL = e.Machine.Driver, url(e.Machine)
 		}
 		if err := t.guess(likely); err != nil {
 			return nil, err

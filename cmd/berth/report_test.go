@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/getberth/berth/hostdb"
+	"github.com/getberth/berth/machine"
 )
 
 // clock is a second later each time it is asked.
@@ -98,7 +99,7 @@ func TestLiveTableAlignsWhatItCannotKnow(t *testing.T) {
 	}
 	entries := []hostdb.Entry{{Name: "a", Err: hostdb.ErrBroken}, {Name: "long-name", Machine: &hostdb.Machine{
 		Driver: "qemu", Endpoint: &hostdb.Endpoint{Address: "127.0.10.1", EnginePort: 2376}}}}
-	table, err := newLiveTable(&out, f, entries)
+	table, err := newLiveTable(&out, f, entries, (&machine.Manager{}).URL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ func (a *app) resizeCmd() *cobra.Command {
 		Long: "Give a machine another size, if its driver can: `drivers DRIVER sizes` lists them. A machine that runs is stopped for it and\n" +
 			"started again.",
 		Args:              cobra.ExactArgs(2),
-		ValidArgsFunction: a.completeOne,
+		ValidArgsFunction: a.completeSize,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			m, err := a.manager(cmd)
 			if err != nil {

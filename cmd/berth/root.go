@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/getberth/berth/machine"
 )
 
 // commands are all that berth has. Each is made when it is asked for: making all takes longer than what most of them do, and a
@@ -17,7 +19,8 @@ func (a *app) commands() []command {
 		{"scp", a.scpCmd}, {"set", a.setCmd}, {"ssh", a.sshCmd}, {"ssh-config", a.sshConfigCmd},
 		{"start", a.startCmd}, {"status", a.statusCmd}, {"stop", a.stopCmd},
 		{"upgrade", a.upgradeCmd}, {"url", a.urlCmd}, {"version", a.versionCmd}, {"exit-codes", exitCodesTopic},
-		{"gc", a.gcCmd}, {"resize", a.resizeCmd}, {"snapshot", a.snapshotCmd},
+		{"gc", a.gcCmd}, {"resize", a.resizeCmd}, {"rename", a.renameCmd}, {"snapshot", a.snapshotCmd},
+		{machine.TunnelCommand, a.tunnelCmd},
 	}
 }
 

@@ -37,7 +37,7 @@ func fakeMain() {
 			return r
 		},
 		install:   fakeInstall,
-		uninstall: fakeUninstall,
+		uninstall: fakeUninstall, engineSocket: os.Getenv("FAKE_SOCKET"),
 	}
 	os.Exit(a.run(ctx))
 }
@@ -56,6 +56,11 @@ func TestScripts(t *testing.T) {
 			do := newDoCloud(env.WorkDir)
 			env.Defer(do.close)
 			env.Values["do"] = do
+			socket, err := serveSocket(env)
+			if err != nil {
+				return err
+			}
+			env.Setenv("FAKE_SOCKET", socket)
 			env.Setenv("DIGITALOCEAN_API_URL", do.server.URL)
 			env.Setenv("DIGITALOCEAN_SSH_PORT", strconv.Itoa(doSSHPort))
 			env.Setenv("FAKE_CLOUD", api.URL)

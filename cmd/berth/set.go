@@ -29,6 +29,7 @@ func (a *app) setCmd() *cobra.Command {
 	f.SortFlags = false
 	addEngineFlags(f, &o.Engine)
 	f.StringArrayVar(&o.SANs, "tls-san", nil, "Extra SANs for TLS certs")
+	completeEngineFlags(cmd)
 	return cmd
 }
 

@@ -20,6 +20,9 @@ func (a *app) urlCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := m.OpenTunnel(cmd.Context(), name); err != nil {
+				return err
+			}
 			a.printf("%s\n", e.Host)
 			return nil
 		},

@@ -13,6 +13,6 @@ func newRoot() *cobra.Command {
 		Args:          cobra.NoArgs,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newServe(), newCSR(), newVersion(), newUninstall())
+	root.AddCommand(newServe(), newCSR(), newVersion(), newUninstall(), newDialStdio())
 	return root
 }

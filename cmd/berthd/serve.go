@@ -34,6 +34,11 @@ func newServe() *cobra.Command {
 		Short: "Run the engine",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.version {
+				b := buildInfo()
+				fmt.Fprintf(cmd.OutOrStdout(), "berthd version %s, build %s\n", b.Version, b.Commit)
+				return nil
+			}
 			c, err := o.config(cmd)
 			if err != nil || o.validate {
 				if err == nil {
@@ -46,18 +51,24 @@ func newServe() *cobra.Command {
 					return err
 				}
 			}
-			return serve(cmd.Context(), c, cmd.ErrOrStderr())
+			return serve(cmd.Context(), c, func() (config.Config, error) { return o.config(cmd) }, cmd.ErrOrStderr())
 		},
 	}
 	o.register(cmd.Flags())
 	return cmd
 }
 
-func serve(ctx context.Context, c config.Config, stderr io.Writer) error {
-	logger := newLogger(stderr, c.LogLevel)
+// serve runs the engine until it is told to end. reread gives the configuration as it is by now.
+func serve(ctx context.Context, c config.Config, reread func() (config.Config, error), stderr io.Writer) error {
+	level := new(slog.LevelVar)
+	level.Set(logLevel(c))
+	logger := newLogger(stderr, c.LogFormat, level)
 	bridgeLogrus(logger)
 	if os.Geteuid() != 0 {
 		return errors.New("the engine needs to be started by root")
+	}
+	if err := setProxies(c.Proxies); err != nil {
+		return err
 	}
 	unix.Umask(0o022)
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT, unix.SIGPWR)
@@ -68,20 +79,67 @@ func serve(ctx context.Context, c config.Config, stderr io.Writer) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, unix.SIGHUP)
 	defer signal.Stop(hup)
-	go func() {
-		for range hup {
-			logger.Info("certificates are read again when their files change; other changes take a restart of the engine")
-		}
-	}()
 	return engine.Run(ctx, engine.Options{
 		Config: c, Build: buildInfo(), Log: logger, Ready: func() { pid1.NotifyReady(logger) },
 		Halting: func() bool { return len(halting) > 0 },
+		Reload:  reloads(ctx, hup, reread, func(c config.Config) { level.Set(logLevel(c)) }, logger),
 	})
 }
 
-func newLogger(w io.Writer, level string) *slog.Logger {
+// reloads reads the configuration at each signal and hands it on. One that is broken is left alone.
+func reloads(ctx context.Context, hup <-chan os.Signal, reread func() (config.Config, error), apply func(config.Config), logger *slog.Logger) <-chan config.Config {
+	changed := make(chan config.Config)
+	go func() {
+		for {
+			select {
+			case <-hup:
+			case <-ctx.Done():
+				return
+			}
+			c, err := reread()
+			if err != nil {
+				logger.Error("the configuration stays as it was", "error", err)
+				continue
+			}
+			apply(c)
+			select {
+			case changed <- c:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return changed
+}
+
+// setProxies has registries reached by proxies. Go's client looks at the environment once, so that a reload comes too late.
+func setProxies(p *config.Proxies) error {
+	if p == nil {
+		return nil
+	}
+	for name, value := range map[string]string{"HTTP_PROXY": p.HTTP, "HTTPS_PROXY": p.HTTPS, "NO_PROXY": p.No} {
+		if value == "" {
+			continue
+		}
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+		_ = os.Unsetenv(strings.ToLower(name)) // which some would read first
+	}
+	return nil
+}
+
+func logLevel(c config.Config) slog.Level {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "warn": slog.LevelWarn, "error": slog.LevelError, "fatal": slog.LevelError}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: levels[level]}))
+	return levels[c.LogLevel]
+}
+
+func newLogger(w io.Writer, format string, level slog.Leveler) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
 }
 
 // bridgeLogrus has the libraries that log through containerd's logger log through ours.
@@ -118,12 +176,12 @@ func (h slogHook) Fire(e *logrus.Entry) error {
 
 // config is the file's configuration with the flags' on top. What both say differently is refused, as dockerd does.
 func (o *serveFlags) config(cmd *cobra.Command) (config.Config, error) {
-	c, keys, err := o.loadFile(cmd)
+	c, keys, found, err := o.loadFile(cmd)
 	if err != nil {
 		return config.Config{}, err
 	}
 	if err := o.apply(cmd.Flags(), &c, keys); err != nil {
-		if o.file != "" {
+		if found {
 			err = fmt.Errorf("unable to configure the engine with file %s: %w", o.file, err)
 		}
 		return config.Config{}, err
@@ -138,15 +196,14 @@ func (o *serveFlags) config(cmd *cobra.Command) (config.Config, error) {
 	return c, nil
 }
 
-// loadFile reads the configuration file. Only one that was named must exist.
-func (o *serveFlags) loadFile(cmd *cobra.Command) (config.Config, []string, error) {
+// loadFile reads the configuration file, if it is found. Only one that was named must be there.
+func (o *serveFlags) loadFile(cmd *cobra.Command) (c config.Config, keys []string, found bool, err error) {
 	named := cmd.Flags().Changed("config-file")
-	c, keys, err := config.Load(o.file)
+	c, keys, err = config.Load(o.file)
 	if errors.Is(err, fs.ErrNotExist) && (!named || o.file == dockerFile) {
-		o.file = ""
-		return config.Config{}, nil, nil
+		return config.Config{}, nil, false, nil
 	}
-	return c, keys, err
+	return c, keys, true, err
 }
 
 // conflicts are flags that contradict the file.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,7 +36,10 @@ func TestFlagsOfDockerd(t *testing.T) {
 		"--containerd-namespace", "n", "--containerd-plugins-namespace", "np", "--containerd", "/run/c.sock", "--host", "unix:///s.sock",
 		"-H", "tcp://127.0.0.1:1", "--debug", "--storage-driver", "overlay2", "--iptables=false", "--feature", "containerd-snapshotter=true",
 		"--label", "a=b", "--log-opt", "max-size=1m", "--log-opt", "max-file=2", "--dns", "1.1.1.1", "--registry-mirror", "http://m",
-		"--insecure-registry", "r:5000", "--experimental", "-G", "0", "--bip", "10.9.0.1/24")
+		"--insecure-registry", "r:5000", "--experimental", "-G", "0", "--bip", "10.9.0.1/24",
+		"--ip6tables=false", "--firewall-backend", "nftables", "--init", "--default-shm-size", "128m", "--default-ulimit", "nofile=5:6", "--icc=false",
+		"--default-stop-timeout", "0", "--host-gateway-ip", "1.2.3.4", "--default-address-pool", "base=10.8.0.0/16,size=24", "--exec-opt",
+		"native.cgroupdriver=cgroupfs", "--ipv6=false", "--cri-containerd=false", "--no-proxy", "here")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,8 +47,11 @@ func TestFlagsOfDockerd(t *testing.T) {
 		Debug: true, StorageDriver: "overlay2", IPTables: &no, Features: map[string]bool{"containerd-snapshotter": true},
 		Labels: []string{"a=b"}, LogOpts: map[string]string{"max-size": "1m", "max-file": "2"}, DNS: []string{"1.1.1.1"},
 		RegistryMirrors: []string{"http://m"}, InsecureRegistries: []string{"r:5000"}, Experimental: true, Group: "0", BIP: "10.9.0.1/24",
+		IP6Tables: &no, Init: true, DefaultShmSize: 128 << 20, DefaultUlimits: config.Ulimits{"nofile": {Name: "nofile", Soft: 5, Hard: 6}}, ICC: &no,
+		DefaultStopTimeout: new(int), HostGatewayIPs: []string{"1.2.3.4"}, AddressPools: config.Pools{{Base: netip.MustParsePrefix("10.8.0.0/16"), Size: 24}},
+		Proxies: &config.Proxies{No: "here"},
 	}.WithDefaults()
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -86,8 +93,13 @@ func TestRefused(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--userns-remap", "default"}, "unknown flag: --userns-remap"},
-		{[]string{"--init"}, "init is not supported"},
+		{[]string{"--userns-remap", "default"}, `userns-remap "default" is not supported`},
+		{[]string{"--colour"}, "unknown flag: --colour"},
+		{[]string{"--ipv6"}, `ipv6 "true" is not supported`},
+		{[]string{"--firewall-backend", "iptables"}, "firewall-backend"},
+		{[]string{"--default-ulimit", "nofile"}, "invalid ulimit argument: nofile"},
+		{[]string{"--default-shm-size", "x"}, "invalid size: 'x'"},
+		{[]string{"--default-address-pool", "base=10.0.0.0/8,size=4"}, "size 4"},
 		{[]string{"--storage-driver", "zfs"}, `"zfs"`},
 		{[]string{"-H", "fd://"}, "fd is not supported"},
 		{[]string{"-H", "tcp://0.0.0.0:2375"}, "requires tlsverify"},

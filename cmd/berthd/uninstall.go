@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +28,7 @@ func newUninstall() *cobra.Command {
 				return err
 			}
 			c = c.WithDefaults()
-			return engine.Uninstall(cmd.Context(), c, newLogger(cmd.ErrOrStderr(), "error"))
+			return engine.Uninstall(cmd.Context(), c, newLogger(cmd.ErrOrStderr(), "text", slog.LevelError))
 		},
 	}
 	cmd.Flags().StringVar(&file, "config-file", config.File, "configuration file")

@@ -47,6 +47,29 @@ func (d *Driver) Resize(ctx context.Context, h *drivers.Host, size string, disk 
 	return j.awaitBoot(ctx, nil)
 }
 
+// Rename gives the droplet another name, as the API and the control panel show it; its system keeps its own. All else that was made
+// for the machine bears its mark, not its name.
+func (d *Driver) Rename(ctx context.Context, h *drivers.Host, name string) error {
+	j, err := d.open(ctx, h)
+	if err != nil {
+		return err
+	}
+	droplet, err := j.present(ctx, time.Now())
+	if err != nil || droplet.Name == name {
+		return err
+	}
+	err = j.act(ctx, "renaming the droplet", func() (*godo.Action, *godo.Response, error) {
+		return j.api.DropletActions.Rename(ctx, j.s.Droplet, name)
+	})
+	if err == nil || !unsure(err) {
+		return err
+	}
+	if droplet, lerr := j.present(ctx, time.Now()); lerr == nil && droplet.Name == name {
+		return nil // the answer was lost
+	}
+	return err
+}
+
 // Snapshot keeps a copy of the droplet's disk. It returns the number of the image.
 func (d *Driver) Snapshot(ctx context.Context, h *drivers.Host, name string) (string, error) {
 	j, err := d.open(ctx, h)

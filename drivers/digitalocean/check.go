@@ -28,7 +28,7 @@ func (d *Driver) Check(ctx context.Context, h *drivers.Host, o drivers.Options) 
 	if err != nil {
 		return err
 	}
-	if err := a.checkAccount(ctx, h.Name); err != nil {
+	if err := a.checkAccount(ctx, h.Name, w); err != nil {
 		return err
 	}
 	size, err := a.checkPlace(ctx, w)
@@ -64,8 +64,8 @@ func once[T any](ctx context.Context, a *account, name string, get func(context.
 	return l[0], nil
 }
 
-// checkAccount: the token counts, may write, and the account has room for a droplet more.
-func (a *account) checkAccount(ctx context.Context, name string) error {
+// checkAccount: the token counts, has the scopes that can be told, and the account has room for a droplet more.
+func (a *account) checkAccount(ctx context.Context, name string, w *wanted) error {
 	account, err := once(ctx, a, "account", a.api.Account.Get)
 	if err != nil {
 		return fmt.Errorf("asking for the account: %w", explain(err))
@@ -73,8 +73,8 @@ func (a *account) checkAccount(ctx context.Context, name string) error {
 	if account.Status == "locked" {
 		return fmt.Errorf("the account is locked: %s", printable(account.StatusMessage))
 	}
-	if _, err := once(ctx, a, "write", a.probe); err != nil {
-		return fmt.Errorf("seeing whether the token may make anything: %w", explain(err))
+	if err := a.checkScopes(ctx, w); err != nil {
+		return err
 	}
 	n, err := once(ctx, a, "count", a.countDroplets)
 	if err != nil {
@@ -92,15 +92,6 @@ func (a *account) plan(name string) int {
 	defer a.mu.Unlock()
 	a.planned[name] = true
 	return len(a.planned)
-}
-
-// probe deletes a tag that nobody has: a token that may only read is refused, and nothing happens to one that may do more.
-func (a *account) probe(ctx context.Context) (struct{}, *godo.Response, error) {
-	res, err := a.api.Tags.Delete(ctx, "berth:"+newMark())
-	if isGone(err) {
-		err = nil
-	}
-	return struct{}{}, res, err
 }
 
 func (a *account) countDroplets(ctx context.Context) (int, *godo.Response, error) {

@@ -48,14 +48,30 @@ func (d *Driver) Create(ctx context.Context, h *drivers.Host, o drivers.Options)
 	return nil
 }
 
-// plan is the record of what is to be made. As soon as there may be a droplet, it stays what it is.
+// Settled names what is as it is: where the account is and the volumes as soon as there is a record, and all that describes the
+// droplet as soon as there may be one.
+func (d *Driver) Settled(h *drivers.Host) ([]string, error) {
+	s, err := load(h)
+	if s == nil {
+		return nil, err
+	}
+	if s.Droplet == 0 && s.Posted == nil {
+		return []string{"digitalocean-api-url", "digitalocean-volume"}, nil
+	}
+	var l []string
+	for _, f := range d.Flags() {
+		switch f.Name {
+		case tokenFlag, tokenFlag + "-command", "digitalocean-expose", "digitalocean-allow-from":
+		default:
+			l = append(l, f.Name)
+		}
+	}
+	return l, nil
+}
+
+// plan is the record of what is to be made. As soon as there may be a droplet, it stays what it is; see Settled.
 func plan(h *drivers.Host, w *wanted, old *state) (*state, error) {
 	if old != nil && (old.Droplet != 0 || old.Posted != nil) {
-		for _, o := range []struct{ flag, is, wanted string }{{"region", old.Region, w.region}, {"size", old.Size, w.size}, {"image", old.Image, w.image}} {
-			if o.is != o.wanted {
-				logf(h, "the droplet has been asked for with the %s %s, not %s, and stays so", o.flag, o.is, o.wanted)
-			}
-		}
 		old.Expose, old.AllowFrom = w.expose, w.allow
 		return old, nil
 	}
@@ -151,7 +167,7 @@ func (j *job) post(ctx context.Context, post func() error) error {
 
 // makeTags makes the tags, since a firewall can only be for tags that exist. To make one that exists changes nothing.
 func (j *job) makeTags(ctx context.Context, w *wanted) error {
-	if j.s.Expose != exposeFirewall {
+	if !j.s.guarded() {
 		return nil // a droplet's own come into being with it
 	}
 	_, err := once(ctx, j.account, "tag "+j.s.storeTag(), func(ctx context.Context) (struct{}, *godo.Response, error) {

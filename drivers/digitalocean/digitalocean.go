@@ -82,6 +82,8 @@ var (
 	_ drivers.Cataloger   = (*Driver)(nil)
 	_ drivers.Resizer     = (*Driver)(nil)
 	_ drivers.Snapshotter = (*Driver)(nil)
+	_ drivers.Settler     = (*Driver)(nil)
+	_ drivers.Renamer     = (*Driver)(nil)
 )
 
 // New returns the driver.

@@ -161,7 +161,6 @@ func TestConformance(t *testing.T) {
 		driverstest.Refuses("no volume", "digitalocean-volume", []string{"data"}),
 		driverstest.Refuses("no address of the account", "digitalocean-reserved-ip", "203.0.113.9"),
 		driverstest.Refuses("a bad network", "digitalocean-allow-from", "10.0.0.0/40"),
-		driverstest.Refuses("not there yet", "digitalocean-expose", "ssh"),
 		driverstest.Refuses("no such way", "digitalocean-expose", "all"),
 		driverstest.Refuses("a bad plan", "digitalocean-backup-policy", "weekly@4"),
 		driverstest.Refuses("a bad tag", "digitalocean-tags", "a b"),
@@ -204,6 +203,7 @@ func TestCheckOfTheAccount(t *testing.T) {
 		"a wrong token":      {func(_ *rig, b *box) { b.Secret = func(context.Context, string) (string, error) { return "wrong", nil } }, "does not accept the token"},
 		"no token":           {func(_ *rig, b *box) { b.Secret = func(context.Context, string) (string, error) { return "", nil } }, "DIGITALOCEAN_ACCESS_TOKEN"},
 		"a token of 2 lines": {func(_ *rig, b *box) { b.Secret = func(context.Context, string) (string, error) { return "a\nb", nil } }, "--digitalocean-access-token"},
+		"no scope to delete": {func(r *rig, _ *box) { r.api.Forbid = []string{"DELETE /v2/droplets", "GET /v2/firewalls"} }, "lacks a scope: droplet:delete, firewall:read"},
 		"a read-only token":  {func(r *rig, _ *box) { r.api.ReadOnly = true }, "lacks a scope"},
 		"no room":            {func(r *rig, _ *box) { r.api.DropletLimit = 1; mustCreate(t, r, newBox(t, "web0"), r.options()) }, "this would be number 2"},
 		"no API": {func(r *rig, _ *box) {

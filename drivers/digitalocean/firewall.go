@@ -17,9 +17,20 @@ const enginePort = 2376
 
 var everywhere = []string{"0.0.0.0/0", "::/0"}
 
+// guarded tells a droplet that has a firewall.
+func (s *state) guarded() bool { return s.Expose != exposeOpen }
+
+// guards says what the firewall keeps others from.
+func (s *state) guards() string {
+	if s.Expose == exposeSSH {
+		return "SSH"
+	}
+	return "SSH and the engine"
+}
+
 // makeFirewall makes the firewall, before there is a droplet for it, or sees that it is as it should be.
 func (j *job) makeFirewall(ctx context.Context, _ *wanted) error {
-	if j.s.Expose != exposeFirewall {
+	if !j.s.guarded() {
 		return j.deleteFirewall(ctx)
 	}
 	if len(j.s.AllowFrom) > 0 {
@@ -75,7 +86,7 @@ func (j *job) findFirewall(ctx context.Context) (*godo.Firewall, error) {
 	return nil, nil
 }
 
-// rules let whoever is admitted reach SSH and the engine, and everybody whatever else the machine serves. Until it is known who is
+// rules let whoever is admitted reach SSH and the engine, if it listens on a port, and everybody whatever else the machine serves. Until it is known who is
 // to be admitted, SSH, which takes one key only, is open and the engine is closed. What machines of a swarm tell each other, which
 // is not always encrypted, stays among the droplets of the store.
 func (j *job) rules() *godo.FirewallRequest {
@@ -86,7 +97,9 @@ func (j *job) rules() *godo.FirewallRequest {
 	}
 	if len(j.s.Admitted) > 0 {
 		in("tcp", strconv.Itoa(ssh), &godo.Sources{Addresses: j.s.Admitted})
-		in("tcp", strconv.Itoa(enginePort), &godo.Sources{Addresses: j.s.Admitted})
+		if j.s.Expose != exposeSSH {
+			in("tcp", strconv.Itoa(enginePort), &godo.Sources{Addresses: j.s.Admitted})
+		}
 	} else {
 		in("tcp", strconv.Itoa(ssh), &godo.Sources{Addresses: everywhere})
 	}
@@ -138,7 +151,7 @@ func without(ports ...int) (ranges []string) {
 // Greeted narrows the firewall to the address from which this computer reaches the droplet.
 func (d *Driver) Greeted(ctx context.Context, h *drivers.Host, from netip.Addr) error {
 	s, err := mustLoad(h)
-	if err != nil || s.Expose != exposeFirewall || len(s.AllowFrom) > 0 {
+	if err != nil || !s.guarded() || len(s.AllowFrom) > 0 {
 		return err
 	}
 	from = from.Unmap().WithZone("")
@@ -151,14 +164,14 @@ func (d *Driver) Greeted(ctx context.Context, h *drivers.Host, from netip.Addr) 
 		return err
 	}
 	j.s.Admitted = admitted
-	j.logf("the firewall admits %s to SSH and the engine", from)
+	j.logf("the firewall admits %s to %s", from, j.s.guards())
 	return j.refit(ctx)
 }
 
 // Unreached opens SSH to all, as this computer's address may have changed.
 func (d *Driver) Unreached(ctx context.Context, h *drivers.Host) error {
 	s, err := mustLoad(h)
-	if err != nil || s.Expose != exposeFirewall || len(s.AllowFrom) > 0 || len(s.Admitted) == 0 {
+	if err != nil || !s.guarded() || len(s.AllowFrom) > 0 || len(s.Admitted) == 0 {
 		return err
 	}
 	j, err := d.job(ctx, h, s, nil)

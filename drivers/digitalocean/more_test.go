@@ -30,6 +30,30 @@ func keyOf(t *testing.T, name string) godo.Key {
 }
 
 // TestFirewall follows who is let in: nobody to the engine before it is known who we are, then we, then somebody else.
+// TestFirewallOfAnEngineBySSH: SSH is guarded as ever, and nobody reaches the engine's port, where nothing listens.
+func TestFirewallOfAnEngineBySSH(t *testing.T) {
+	r, b := newRig(t), newBox(t, "web1")
+	const me, other = "192.0.2.7", "192.0.2.8"
+	o := r.options()
+	o["digitalocean-expose"] = "ssh"
+	mustCreate(t, r, b, o)
+	if err := r.d.Greeted(t.Context(), b.Host, netip.MustParseAddr(me)); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct {
+		port     int
+		from     string
+		admitted bool
+	}{{22, me, true}, {22, other, false}, {2376, me, false}, {443, other, true}} {
+		if got := r.api.Admits(r.api.Droplets()[0].ID, "tcp", want.port, want.from); got != want.admitted {
+			t.Errorf("%s reaches %d: %t", want.from, want.port, got)
+		}
+	}
+	if e, err := r.d.Endpoint(b.Host); err != nil || !e.SSHOnly {
+		t.Errorf("endpoint %+v, %v", e, err)
+	}
+}
+
 func TestFirewall(t *testing.T) {
 	r, b := newRig(t), newBox(t, "web1")
 	const me, other = "192.0.2.7", "192.0.2.8"
@@ -319,14 +343,17 @@ func TestLocate(t *testing.T) {
 	}
 }
 
-// TestOptionsOfASecondCreate: what can still be changed is, and of the rest it is said that it stays.
+// TestOptionsOfASecondCreate: what can still be changed is, and of the rest the driver tells that it stays.
 func TestOptionsOfASecondCreate(t *testing.T) {
 	r, b := newRig(t), newBox(t, "web1")
 	mustCreate(t, r, b, r.options())
-	mustCreate(t, r, b, r.options("region", "ams3", "allow-from", "192.0.2.0/24"))
-	if !strings.Contains(b.said(), "with the region nyc3, not ams3, and stays so") {
-		t.Errorf("said is %q", b.said())
+	settled, err := r.d.Settled(b.Host)
+	for flag, want := range map[string]bool{"region": true, "tags": true, "allow-from": false, "expose": false, "access-token-command": false} {
+		if err != nil || slices.Contains(settled, "digitalocean-"+flag) != want {
+			t.Errorf("%s is settled: %t, %v", flag, !want, err)
+		}
 	}
+	mustCreate(t, r, b, r.options("allow-from", "192.0.2.0/24"))
 	id := r.api.Droplets()[0].ID
 	if r.api.Admits(id, "tcp", 22, "198.51.100.1") || !r.api.Admits(id, "tcp", 2376, "192.0.2.9") {
 		t.Error("the firewall is as before")

@@ -21,9 +21,9 @@ func (d *Driver) Flags() []drivers.Flag {
 		{Name: tokenFlag, Usage: "Token of the API; it is not recorded", EnvVar: "DIGITALOCEAN_ACCESS_TOKEN", Default: "", Secret: true, Account: true},
 		{Name: tokenFlag + "-command", Usage: "Command that prints the token; it is recorded, and run when the token is needed", EnvVar: "DIGITALOCEAN_ACCESS_TOKEN_COMMAND", Default: "", Account: true},
 		{Name: "digitalocean-api-url", Usage: "Where the API is, if not at DigitalOcean's", EnvVar: "DIGITALOCEAN_API_URL", Default: "", Account: true},
-		{Name: "digitalocean-region", Usage: "Region", EnvVar: "DIGITALOCEAN_REGION", Default: "nyc3"},
-		{Name: "digitalocean-size", Usage: "Size", EnvVar: "DIGITALOCEAN_SIZE", Default: "s-1vcpu-1gb"},
-		{Name: "digitalocean-image", Usage: "Image: its slug, or the number of a snapshot or an own image", EnvVar: "DIGITALOCEAN_IMAGE", Default: "debian-12-x64"},
+		{Name: "digitalocean-region", Usage: "Region", EnvVar: "DIGITALOCEAN_REGION", Default: "nyc3", Catalog: "regions"},
+		{Name: "digitalocean-size", Usage: "Size", EnvVar: "DIGITALOCEAN_SIZE", Default: "s-1vcpu-1gb", Catalog: "sizes"},
+		{Name: "digitalocean-image", Usage: "Image: its slug, or the number of a snapshot or an own image", EnvVar: "DIGITALOCEAN_IMAGE", Default: "debian-12-x64", Catalog: "images"},
 		{Name: "digitalocean-ssh-user", Usage: "User of SSH", EnvVar: "DIGITALOCEAN_SSH_USER", Default: "root"},
 		{Name: "digitalocean-ssh-port", Usage: "Port of SSH", EnvVar: "DIGITALOCEAN_SSH_PORT", Default: 22},
 		{Name: "digitalocean-ssh-key-fingerprint", Usage: "Fingerprints of the account's SSH keys to let in, by commas (default: the machine's own key, which is added to the account)", EnvVar: "DIGITALOCEAN_SSH_KEY_FINGERPRINT", Default: ""},
@@ -32,7 +32,7 @@ func (d *Driver) Flags() []drivers.Flag {
 		{Name: "digitalocean-private-networking", Usage: "Attach the droplet to the region's private network", EnvVar: "DIGITALOCEAN_PRIVATE_NETWORKING", Default: false},
 		{Name: "digitalocean-vpc", Usage: "Private network: its ID or name (default: the region's own)", EnvVar: "DIGITALOCEAN_VPC", Default: ""},
 		{Name: "digitalocean-project", Usage: "Project: its ID or name (default: the account's own)", EnvVar: "DIGITALOCEAN_PROJECT", Default: ""},
-		{Name: "digitalocean-expose", Usage: "Who reaches SSH and the engine: firewall (--digitalocean-allow-from only) or open (everybody)", EnvVar: "DIGITALOCEAN_EXPOSE", Default: "firewall"},
+		{Name: "digitalocean-expose", Usage: "Who reaches SSH and the engine: firewall (--digitalocean-allow-from only), ssh (the engine listens on no port; SSH as with firewall) or open (everybody)", EnvVar: "DIGITALOCEAN_EXPOSE", Default: exposeFirewall, Values: []string{exposeFirewall, exposeSSH, exposeOpen}},
 		{Name: "digitalocean-allow-from", Usage: "Addresses or networks that reach SSH and the engine, by commas (default: the address of this computer as the droplet sees it)", EnvVar: "DIGITALOCEAN_ALLOW_FROM", Default: ""},
 		{Name: "digitalocean-reserved-ip", Usage: "Reserved IP: an address of the account that is free, or \"new\"", EnvVar: "DIGITALOCEAN_RESERVED_IP", Default: ""},
 		{Name: "digitalocean-volume", Usage: "Volume: the ID or name of one that exists, or new:GB; may be repeated", EnvVar: "DIGITALOCEAN_VOLUMES", Default: []string{}},
@@ -128,10 +128,8 @@ func (w *wanted) checkSimple() error {
 		return fmt.Errorf("--digitalocean-ssh-user %q: that is no user's name", w.sshUser)
 	case w.sshPort < 1 || w.sshPort > 65535:
 		return fmt.Errorf("--digitalocean-ssh-port %d: it must be between 1 and 65535", w.sshPort)
-	case w.expose == exposeSSH:
-		return errors.New("--digitalocean-expose ssh: berth has no tunnel to an engine that listens on a local socket only yet; firewall lets only you reach it")
-	case w.expose != exposeFirewall && w.expose != exposeOpen:
-		return fmt.Errorf("--digitalocean-expose %q: it must be firewall or open", w.expose)
+	case w.expose != exposeFirewall && w.expose != exposeSSH && w.expose != exposeOpen:
+		return fmt.Errorf("--digitalocean-expose %q: it must be firewall, ssh or open", w.expose)
 	}
 	for _, t := range w.tags {
 		if !isTag(t) {

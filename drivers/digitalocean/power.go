@@ -196,6 +196,9 @@ func (d *Driver) Endpoint(h *drivers.Host) (drivers.Endpoint, error) {
 		Address: s.PublicIP, EnginePort: enginePort, SSHHost: s.PublicIP, SSHPort: s.SSHPort, SSHUser: s.SSHUser,
 		HostKey: h.Keys.HostPublic, HostKeyExposed: true,
 	}
+	if s.Expose == exposeSSH {
+		e.SSHOnly, e.EnginePort = true, 0
+	}
 	if s.ReservedIP != "" {
 		e.Address, e.SSHHost = s.ReservedIP, s.ReservedIP
 	}
@@ -223,11 +226,11 @@ func (d *Driver) Diagnose(ctx context.Context, h *drivers.Host) (string, error) 
 	var w strings.Builder
 	fmt.Fprintf(&w, "droplet %d (%s, %s) is %s, %s", droplet.ID, j.s.Size, j.s.Region, printable(droplet.Status), age(*droplet))
 	switch {
-	case j.s.Expose != exposeFirewall:
+	case !j.s.guarded():
 	case len(j.s.Admitted) > 0:
-		fmt.Fprintf(&w, "\nits firewall admits %s to SSH and the engine", strings.Join(j.s.Admitted, ", "))
+		fmt.Fprintf(&w, "\nits firewall admits %s to %s", strings.Join(j.s.Admitted, ", "), j.s.guards())
 	default:
-		w.WriteString("\nits firewall admits everybody to SSH, and nobody to the engine yet")
+		w.WriteString("\nits firewall admits everybody to SSH, and nobody to the engine")
 	}
 	fmt.Fprintf(&w, "\nits console: https://cloud.digitalocean.com/droplets/%d/console", droplet.ID)
 	return w.String(), nil

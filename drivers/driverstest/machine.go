@@ -2,6 +2,7 @@ package driverstest
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -21,6 +22,7 @@ func (s *suite) machine(t *testing.T) {
 	s.cancelled(t, m)
 	s.createWithCuts(t, m)
 	s.created(t, m)
+	s.versioned(t, m)
 	must(t, "Create again", s.new().Create(t.Context(), m.host(), s.options))
 	s.running(t, m)
 	if !s.unpowered {
@@ -48,6 +50,23 @@ func (s *suite) cutAndRemoved(t *testing.T) {
 	must(t, "Remove of what was cut off", s.new().Remove(t.Context(), m.host()))
 	s.wantState(t, m, drivers.NotFound)
 	s.wantEmpty(t, m)
+}
+
+// versioned: the state has a version, and one of a newer driver is refused rather than misread.
+func (s *suite) versioned(t *testing.T, m *record) {
+	var state map[string]any
+	must(t, "reading the state", json.Unmarshal(m.host().State, &state))
+	if v, _ := state["version"].(float64); v < 1 {
+		t.Errorf("the state has no version: %v", state["version"])
+	}
+	state["version"] = 1 << 20
+	newer, err := json.Marshal(state)
+	must(t, "writing the state", err)
+	h := m.host()
+	h.State = newer
+	if _, err := s.new().Endpoint(h); err == nil || !strings.Contains(err.Error(), "newer berth") {
+		t.Errorf("a state of a newer driver: %v", err)
+	}
 }
 
 // maxCuts bounds the saves of one Create.

@@ -2,7 +2,6 @@ package driverstest_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -16,7 +15,10 @@ import (
 // paper is a driver whose machines are files: the simplest that keeps the contract.
 type paper struct{}
 
-type sheet struct{ Size int }
+type sheet struct {
+	Version int `json:"version"`
+	Size    int
+}
 
 func (paper) Flags() []drivers.Flag {
 	return []drivers.Flag{{Name: "paper-size", Usage: "Size of the sheet", Default: 4}}
@@ -32,11 +34,9 @@ func (paper) Check(_ context.Context, _ *drivers.Host, o drivers.Options) error 
 func file(h *drivers.Host) string { return filepath.Join(h.Dir, "sheet") }
 
 func (p paper) Create(ctx context.Context, h *drivers.Host, o drivers.Options) error {
-	b, _ := json.Marshal(sheet{o.Int("paper-size")})
-	if err := h.Save(b); err != nil {
+	if err := h.Record(sheet{1, o.Int("paper-size")}); err != nil {
 		return err
 	}
-	h.State = b
 	if err := os.WriteFile(file(h), []byte(drivers.Stopped), 0o600); err != nil {
 		return err
 	}
@@ -77,8 +77,12 @@ func (paper) State(_ context.Context, h *drivers.Host) (drivers.State, error) {
 }
 
 func (paper) Endpoint(h *drivers.Host) (drivers.Endpoint, error) {
-	if h.State == nil {
-		return drivers.Endpoint{}, errors.New("no such sheet")
+	there, err := h.Recorded("paper", 1, new(sheet))
+	if err == nil && !there {
+		err = errors.New("no such sheet")
+	}
+	if err != nil {
+		return drivers.Endpoint{}, err
 	}
 	return drivers.Endpoint{Address: "127.0.0.1", EnginePort: 2376, SSHHost: "127.0.0.1", SSHPort: 22, SSHUser: "root", HostKey: h.Keys.HostPublic}, nil
 }

@@ -4,9 +4,7 @@ package generic
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/sshutil"
@@ -32,13 +30,18 @@ var (
 	_ drivers.Adopter   = (*Driver)(nil)
 	_ drivers.Killer    = (*Driver)(nil)
 	_ drivers.Restarter = (*Driver)(nil)
+	_ drivers.Renamer   = (*Driver)(nil)
 )
 
 // New makes the driver, for the creation of one machine or any use of those that there are.
 func New(c Config) *Driver { return &Driver{config: c, pins: map[string]pin{}} }
 
+// stateVersion is the version of state that this driver writes. Records of the first berths have none, and are otherwise the same.
+const stateVersion = 1
+
 // state is the driver's record of a machine.
 type state struct {
+	Version    int           `json:"version"`
 	Address    string        `json:"address"` // empty once the machine was let go
 	SSHUser    string        `json:"sshUser"`
 	SSHPort    int           `json:"sshPort"`
@@ -46,18 +49,25 @@ type state struct {
 	HostKeys   []string      `json:"hostKeys"`
 	KeyFile    string        `json:"keyFile,omitempty"` // in the machine's folder; empty: the user's own keys
 	Jump       *drivers.Jump `json:"jump,omitempty"`
+	SSHOnly    bool          `json:"sshOnly,omitempty"` // the engine listens on no port
 }
+
+// Why there is no host.
+var (
+	errNotAdopted = errors.New("the host was not adopted")
+	errLetGo      = errors.New("the host was let go")
+)
 
 func load(h *drivers.Host) (state, error) {
 	var s state
-	if len(h.State) == 0 {
-		return s, errors.New("the host was not adopted")
-	}
-	if err := json.Unmarshal(h.State, &s); err != nil {
-		return s, fmt.Errorf("the driver's record: %w", err)
-	}
-	if s.Address == "" {
-		return s, errors.New("the host was let go")
+	there, err := h.Recorded(Name, stateVersion, &s)
+	switch {
+	case err != nil:
+		return s, err
+	case !there:
+		return s, errNotAdopted
+	case s.Address == "":
+		return s, errLetGo
 	}
 	return s, nil
 }
@@ -67,6 +77,9 @@ func (s state) endpoint() drivers.Endpoint {
 		Address: s.Address, EnginePort: s.EnginePort, ListenPort: s.EnginePort,
 		SSHHost: s.Address, SSHPort: s.SSHPort, SSHUser: s.SSHUser,
 		KeyFile: s.KeyFile, UserKeys: s.KeyFile == "", Jump: s.Jump,
+	}
+	if s.SSHOnly {
+		e.SSHOnly, e.EnginePort, e.ListenPort = true, 0, 0
 	}
 	if len(s.HostKeys) > 0 {
 		e.HostKey, e.HostKeys = s.HostKeys[0], s.HostKeys[1:]
@@ -139,8 +152,11 @@ func (d *Driver) Remove(_ context.Context, h *drivers.Host) error {
 	if err := removeKey(h.Dir); err != nil {
 		return err
 	}
-	return h.Record(state{})
+	return h.Record(state{Version: stateVersion})
 }
+
+// Rename implements drivers.Renamer: the host itself keeps the name it has.
+func (d *Driver) Rename(context.Context, *drivers.Host, string) error { return nil }
 
 // Endpoint implements drivers.Driver.
 func (d *Driver) Endpoint(h *drivers.Host) (drivers.Endpoint, error) {

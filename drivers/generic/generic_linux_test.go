@@ -205,6 +205,13 @@ func TestJumpHost(t *testing.T) {
 	}
 }
 
+func TestRecordsWithoutVersionAreRead(t *testing.T) {
+	h := &drivers.Host{Name: "a", State: json.RawMessage(`{"address":"10.0.0.1","sshUser":"root","sshPort":22,"enginePort":2376,"hostKeys":["k"]}`)}
+	if e, err := generic.New(generic.Config{}).Endpoint(h); err != nil || e.Address != "10.0.0.1" || e.HostKey != "k" {
+		t.Errorf("endpoint %+v, %v", e, err)
+	}
+}
+
 func TestPower(t *testing.T) {
 	d, dh := generic.New(generic.Config{}), &drivers.Host{}
 	for verb, err := range map[string]error{"start": d.Start(t.Context(), dh), "stop": d.Stop(t.Context(), dh), "kill": d.Kill(t.Context(), dh)} {

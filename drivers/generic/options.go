@@ -23,10 +23,17 @@ const (
 	flagKey         = "generic-ssh-key"
 	flagPort        = "generic-ssh-port"
 	flagEnginePort  = "generic-engine-port"
+	flagExpose      = "generic-expose"
 	flagHostKey     = "generic-host-key"
 	flagJump        = "generic-jump"
 	flagJumpHostKey = "generic-jump-host-key"
 	flagAcceptNew   = "accept-new-host-key"
+)
+
+// What --generic-expose may be.
+const (
+	exposeOpen = "open"
+	exposeSSH  = "ssh"
 )
 
 // Defaults of docker-machine.
@@ -43,6 +50,7 @@ func (d *Driver) Flags() []drivers.Flag {
 		{Name: flagKey, Usage: "SSH private key path (if not provided, the agent's keys and those of ~/.ssh are used)", EnvVar: "GENERIC_SSH_KEY", Default: ""},
 		{Name: flagPort, Usage: "SSH port", EnvVar: "GENERIC_SSH_PORT", Default: defaultSSHPort},
 		{Name: flagEnginePort, Usage: "Engine port", EnvVar: "GENERIC_ENGINE_PORT", Default: defaultEnginePort},
+		{Name: flagExpose, Usage: "Where the engine listens: open (on its port) or ssh (on no port: berth tunnels through SSH)", EnvVar: "GENERIC_EXPOSE", Default: exposeOpen, Values: []string{exposeOpen, exposeSSH}},
 		{Name: flagHostKey, Usage: "The host's SSH key: as in its .pub file, that file, or its SHA256 fingerprint. If not given, ~/.ssh/known_hosts must have it", EnvVar: "GENERIC_HOST_KEY", Default: ""},
 		{Name: flagJump, Usage: "Jump host through which the host is reached, [user@]host[:port]", EnvVar: "GENERIC_JUMP", Default: ""},
 		{Name: flagJumpHostKey, Usage: "The jump host's SSH key, as for the host's", EnvVar: "GENERIC_JUMP_HOST_KEY", Default: ""},
@@ -53,6 +61,7 @@ func (d *Driver) Flags() []drivers.Flag {
 // parse reads the options; it asks nobody.
 func (d *Driver) parse(o drivers.Options) (state, *userKey, error) {
 	s := state{
+		Version: stateVersion,
 		Address: trimBrackets(o.String(flagAddress)), SSHUser: o.String(flagUser),
 		SSHPort: o.Int(flagPort), EnginePort: o.Int(flagEnginePort),
 	}
@@ -70,7 +79,12 @@ func (d *Driver) parse(o drivers.Options) (state, *userKey, error) {
 			return s, nil, fmt.Errorf("--%s %d: not a port", flag, port)
 		}
 	}
-	if s.SSHPort == s.EnginePort {
+	switch expose := o.String(flagExpose); {
+	case expose == exposeSSH:
+		s.SSHOnly = true
+	case expose != exposeOpen && expose != "":
+		return s, nil, fmt.Errorf("--%s %q: it must be open or ssh", flagExpose, expose)
+	case s.SSHPort == s.EnginePort:
 		return s, nil, fmt.Errorf("--%s %d: SSH has that port", flagEnginePort, s.EnginePort)
 	}
 	if err := s.parseJump(o); err != nil {

@@ -35,8 +35,11 @@ const answerLimit = 10 * time.Second
 // State implements drivers.Driver: a host whose SSH port answers runs. Who answers is not looked at, unless there is a jump host.
 func (d *Driver) State(ctx context.Context, h *drivers.Host) (drivers.State, error) {
 	s, err := load(h)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNotAdopted), errors.Is(err, errLetGo):
 		return drivers.NotFound, nil
+	case err != nil:
+		return drivers.Error, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()

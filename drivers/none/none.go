@@ -3,7 +3,6 @@ package none
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -30,13 +29,18 @@ func New() Driver { return Driver{} }
 var (
 	_ drivers.Killer    = Driver{}
 	_ drivers.Restarter = Driver{}
+	_ drivers.Renamer   = Driver{}
 )
+
+// stateVersion is the version of state that this driver writes. Records of the first berths have none, and are otherwise the same.
+const stateVersion = 1
 
 // state is the driver's record of a machine.
 type state struct {
-	URL  string `json:"url"` // empty once the machine was let go
-	Host string `json:"host"`
-	Port int    `json:"port"`
+	Version int    `json:"version"`
+	URL     string `json:"url"` // empty once the machine was let go
+	Host    string `json:"host"`
+	Port    int    `json:"port"`
 }
 
 // Flags implements drivers.Driver.
@@ -64,7 +68,7 @@ func parse(text string) (state, error) {
 	if u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
 		return state{}, fmt.Errorf("--%s %s: must be tcp://HOST:PORT and no more", flagURL, text)
 	}
-	s := state{Host: u.Hostname(), Port: defaultPort}
+	s := state{Version: stateVersion, Host: u.Hostname(), Port: defaultPort}
 	if text := u.Port(); text != "" {
 		if s.Port, err = strconv.Atoi(text); err != nil || s.Port < 1 || s.Port > 65535 {
 			return state{}, fmt.Errorf("--%s: %q is not a port", flagURL, text)
@@ -89,24 +93,34 @@ func (Driver) Endpoint(h *drivers.Host) (drivers.Endpoint, error) {
 	return drivers.Endpoint{Address: s.Host, EnginePort: s.Port}, err
 }
 
+// Why there is no machine.
+var (
+	errNoURL = errors.New("there is no URL yet")
+	errLetGo = errors.New("the machine was let go")
+)
+
 func load(h *drivers.Host) (state, error) {
 	var s state
-	if len(h.State) == 0 {
-		return s, errors.New("there is no URL yet")
-	}
-	if err := json.Unmarshal(h.State, &s); err != nil {
-		return s, fmt.Errorf("the driver's record: %w", err)
-	}
-	if s.URL == "" {
-		return s, errors.New("the machine was let go")
+	there, err := h.Recorded(Name, stateVersion, &s)
+	switch {
+	case err != nil:
+		return s, err
+	case !there:
+		return s, errNoURL
+	case s.URL == "":
+		return s, errLetGo
 	}
 	return s, nil
 }
 
 // State implements drivers.Driver: nobody can be asked but the engine itself, so that the machine counts as running.
 func (Driver) State(_ context.Context, h *drivers.Host) (drivers.State, error) {
-	if _, err := load(h); err != nil {
+	_, err := load(h)
+	switch {
+	case errors.Is(err, errNoURL), errors.Is(err, errLetGo):
 		return drivers.NotFound, nil
+	case err != nil:
+		return drivers.Error, err
 	}
 	return drivers.Running, nil
 }
@@ -116,8 +130,11 @@ func (Driver) Remove(_ context.Context, h *drivers.Host) error {
 	if len(h.State) == 0 {
 		return nil
 	}
-	return h.Record(state{})
+	return h.Record(state{Version: stateVersion})
 }
+
+// Rename implements drivers.Renamer: nothing here has the name.
+func (Driver) Rename(context.Context, *drivers.Host, string) error { return nil }
 
 // Start implements drivers.Driver.
 func (Driver) Start(context.Context, *drivers.Host) error {

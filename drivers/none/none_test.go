@@ -66,6 +66,17 @@ func TestLife(t *testing.T) {
 	}
 }
 
+func TestRecordsWithoutVersionAreRead(t *testing.T) {
+	h := &drivers.Host{Name: "a", State: json.RawMessage(`{"url":"tcp://10.0.0.1:2376","host":"10.0.0.1","port":2376}`)}
+	if e, err := New().Endpoint(h); err != nil || e.Address != "10.0.0.1" {
+		t.Errorf("endpoint %+v, %v", e, err)
+	}
+	h.State = json.RawMessage(`{"version":2,"url":"tcp://10.0.0.1:2376"}`)
+	if st, err := New().State(t.Context(), h); st != drivers.Error || err == nil || !strings.Contains(err.Error(), "newer berth") {
+		t.Errorf("a newer berth's record: %q, %v", st, err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("tcp://h:1")
 	f.Fuzz(func(t *testing.T, text string) {

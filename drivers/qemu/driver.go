@@ -75,6 +75,31 @@ func (d *Driver) Create(ctx context.Context, h *drivers.Host, o drivers.Options)
 	return d.boot(ctx, h, s)
 }
 
+// Settled names all flags of a machine that runs: it follows other ones when it is started.
+func (d *Driver) Settled(h *drivers.Host) ([]string, error) {
+	s, err := load(h)
+	if s == nil || !alive(h.Dir) {
+		return nil, err
+	}
+	var l []string
+	for _, f := range d.Flags() {
+		l = append(l, f.Name)
+	}
+	return l, nil
+}
+
+// Rename implements drivers.Renamer: the guest is told its name at each start. QEMU and the switch have files of a running one open
+// by their paths, so it must be off.
+func (d *Driver) Rename(_ context.Context, h *drivers.Host, _ string) error {
+	if alive(h.Dir) {
+		return &drivers.AdvisedError{
+			Err:    fmt.Errorf("machine %q runs: a light VM is renamed while it is off", h.Name),
+			Advice: "Stop it: {berth} stop " + h.Name,
+		}
+	}
+	return nil
+}
+
 // Start boots the machine, and returns when SSH answers in it.
 func (d *Driver) Start(ctx context.Context, h *drivers.Host) error {
 	s, err := mustLoad(h)

@@ -30,7 +30,7 @@ func (d *Driver) Flags() []drivers.Flag {
 		{Name: "qemu-cpu-count", Usage: "Number of CPUs (default 2, or 1 where QEMU emulates all in one thread)", EnvVar: "QEMU_CPU_COUNT", Default: 0},
 		{Name: "qemu-memory", Usage: "Memory in MiB", EnvVar: "QEMU_MEMORY", Default: 2048},
 		{Name: "qemu-disk-size", Usage: "Size of the disk in GB, or with a unit (40g); it takes only the room that is used", EnvVar: "QEMU_DISK_SIZE", Default: "20"},
-		{Name: "qemu-accel", Usage: "How instructions are run: auto, kvm, hvf, whpx or tcg", EnvVar: "QEMU_ACCEL", Default: "auto"},
+		{Name: "qemu-accel", Usage: "How instructions are run: auto, kvm, hvf, whpx or tcg", EnvVar: "QEMU_ACCEL", Default: "auto", Values: []string{"auto", "kvm", "hvf", "whpx", "tcg"}},
 		{Name: "qemu-binary", Usage: "QEMU program to use instead of the one in PATH", EnvVar: "QEMU_BINARY", Default: ""},
 		{Name: "qemu-guest-dir", Usage: "Folder of another guest image", EnvVar: "QEMU_GUEST_DIR", Default: ""},
 		{Name: "qemu-extra-arg", Usage: "Further argument for QEMU; may be repeated", Default: []string{}},

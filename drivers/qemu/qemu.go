@@ -56,6 +56,8 @@ var (
 	_ drivers.Restarter = (*Driver)(nil)
 	_ drivers.Diagnoser = (*Driver)(nil)
 	_ drivers.Warner    = (*Driver)(nil)
+	_ drivers.Settler   = (*Driver)(nil)
+	_ drivers.Renamer   = (*Driver)(nil)
 )
 
 // New returns the driver.

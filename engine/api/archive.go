@@ -7,6 +7,8 @@ import (
 	"net/http"
 
 	"github.com/moby/moby/api/types/container"
+
+	img "github.com/getberth/berth/engine/image"
 )
 
 // archivePath is the path that a request for a container's files names.
@@ -57,12 +59,17 @@ func archiveGet(c *call) error {
 	return err
 }
 
-// archivePut has no bound of its own: what is unpacked is bounded by the container's disk.
+// archivePut takes a tar, compressed or not, as SDKs send it. It has no bound of its own: what is unpacked is bounded by the container's disk.
 func archivePut(c *call) error {
 	path, err := c.archivePath()
 	if err != nil {
 		return err
 	}
-	err = c.Containers.PutArchive(c.ctx(), c.vars["name"], path, c.r.Body, c.flag("noOverwriteDirNonDir"), c.flag("copyUIDGID"))
+	tar, err := img.Decompress(c.r.Body)
+	if err != nil {
+		return invalid("reading the archive: %v", err)
+	}
+	defer tar.Close()
+	err = c.Containers.PutArchive(c.ctx(), c.vars["name"], path, tar, c.flag("noOverwriteDirNonDir"), c.flag("copyUIDGID"))
 	return c.done(http.StatusOK, err)
 }

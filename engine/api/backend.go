@@ -66,14 +66,17 @@ type Images interface {
 	// Pull streams progress; errors after the first message are returned, and sent by the handler in the stream.
 	Pull(ctx context.Context, ref string, platform *ocispec.Platform, auth *registry.AuthConfig, progress img.Progress) error
 	Push(ctx context.Context, ref string, platform *ocispec.Platform, auth *registry.AuthConfig, progress img.Progress) error
-	Load(ctx context.Context, tar io.Reader, quiet bool, progress img.Progress) error
-	Save(ctx context.Context, refs []string, platform *ocispec.Platform, w io.Writer) error
+	// Load and Save take all platforms when only is empty.
+	Load(ctx context.Context, tar io.Reader, only []ocispec.Platform, progress img.Progress) error
+	Save(ctx context.Context, refs []string, only []ocispec.Platform, w io.Writer) error
+	// Download opens a URL, or what is left of one without its scheme, for Import.
+	Download(ctx context.Context, source string) (io.ReadCloser, error)
 	Import(ctx context.Context, tar io.Reader, ref, message string, changes []string, platform *ocispec.Platform) (id string, err error)
 	List(ctx context.Context, o img.ListOptions) ([]image.Summary, error)
 	Inspect(ctx context.Context, ref string, platform *ocispec.Platform) (image.InspectResponse, error)
 	History(ctx context.Context, ref string, platform *ocispec.Platform) ([]image.HistoryResponseItem, error)
 	Tag(ctx context.Context, source, target string) error
-	Remove(ctx context.Context, ref string, force, prune bool) ([]image.DeleteResponse, error)
+	Remove(ctx context.Context, ref string, o img.RemoveOptions) ([]image.DeleteResponse, error)
 	Prune(ctx context.Context, f filter.Args) (image.PruneReport, error)
 	// Login checks credentials against a registry.
 	Login(ctx context.Context, auth registry.AuthConfig) (registry.AuthResponse, error)

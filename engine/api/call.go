@@ -145,6 +145,31 @@ func (c *call) platform(name string) (*ocispec.Platform, error) {
 	if text == "" {
 		return nil, nil
 	}
+	return parsePlatform(name, text)
+}
+
+// maxPlatforms bounds what one request may name; an index has as many manifests at most.
+const maxPlatforms = 1000
+
+// platforms reads a parameter that may be repeated, and that API versions before since do not have.
+func (c *call) platforms(name string, since version) (list []ocispec.Platform, err error) {
+	if c.v < since {
+		return nil, nil
+	}
+	if len(c.query[name]) > maxPlatforms {
+		return nil, invalid("%d platforms; at most %d are supported", len(c.query[name]), maxPlatforms)
+	}
+	for _, text := range c.query[name] {
+		p, err := parsePlatform(name, text)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, *p)
+	}
+	return list, nil
+}
+
+func parsePlatform(name, text string) (*ocispec.Platform, error) {
 	if !strings.HasPrefix(text, "{") {
 		p, err := platforms.Parse(text)
 		if err != nil {

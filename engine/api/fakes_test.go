@@ -99,7 +99,7 @@ func (f *fakeImages) Pull(_ context.Context, ref string, _ *ocispec.Platform, au
 func (f *fakeImages) List(_ context.Context, o img.ListOptions) ([]image.Summary, error) {
 	return f.list(o)
 }
-func (f *fakeImages) Save(_ context.Context, refs []string, _ *ocispec.Platform, w io.Writer) error {
+func (f *fakeImages) Save(_ context.Context, refs []string, _ []ocispec.Platform, w io.Writer) error {
 	return f.save(refs, w)
 }
 func (f *fakeImages) Tag(_ context.Context, source, target string) error {

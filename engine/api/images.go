@@ -165,12 +165,8 @@ func (c *call) registryAuth() *registry.AuthConfig {
 
 func imageImport(c *call) error {
 	source := c.get("fromSrc")
-	switch source {
-	case "-":
-	case "":
+	if source == "" {
 		return invalid("either fromImage or fromSrc is required")
-	default:
-		return refusal("importing from " + source + " (download it, and pipe it into \"docker import -\")")
 	}
 	ref, err := repoTag(c.get("repo"), c.get("tag"))
 	if err != nil {
@@ -184,8 +180,17 @@ func imageImport(c *call) error {
 	if comment == "" {
 		comment = "Imported from " + source
 	}
-	out := progress{c}
-	id, err := c.Images.Import(c.ctx(), c.r.Body, ref, comment, c.query["changes"], platform)
+	out, tar := progress{c}, c.r.Body
+	if source != "-" {
+		if tar, err = c.Images.Download(c.ctx(), source); err != nil {
+			return err
+		}
+		defer tar.Close()
+		if err := out.send(jsonstream.Message{Status: "Downloading from " + source}); err != nil {
+			return err
+		}
+	}
+	id, err := c.Images.Import(c.ctx(), tar, ref, comment, c.query["changes"], platform)
 	if err == nil {
 		err = out.send(jsonstream.Message{Status: id})
 	}
@@ -193,11 +198,12 @@ func imageImport(c *call) error {
 }
 
 func imageLoad(c *call) error {
-	if c.query.Has("platform") {
-		return refusal("loading one platform of an image")
+	only, err := c.platforms("platform", 48)
+	if err != nil {
+		return err
 	}
 	out := progress{c}
-	return out.finish(c.Images.Load(c.ctx(), c.r.Body, c.flagOr("quiet", true), out.send))
+	return out.finish(c.Images.Load(c.ctx(), c.r.Body, only, out.send))
 }
 
 // imageSave writes a tar of images. When it fails half-way the connection is cut, so that no one takes it for whole.
@@ -209,17 +215,11 @@ func imageSave(c *call) error {
 	if len(refs) == 0 {
 		return invalid("no image names were given")
 	}
-	if c.v >= 48 && len(c.query["platform"]) > 1 {
-		return refusal("saving several platforms of an image")
-	}
-	platform, err := c.platform("platform")
+	only, err := c.platforms("platform", 48)
 	if err != nil {
 		return err
 	}
-	if c.v < 48 {
-		platform = nil
-	}
-	return c.Images.Save(c.ctx(), refs, platform, lazyBody{c, "application/x-tar"})
+	return c.Images.Save(c.ctx(), refs, only, lazyBody{c, "application/x-tar"})
 }
 
 func imagePush(c *call) error {
@@ -259,10 +259,11 @@ func imageTag(c *call) error {
 }
 
 func imageRemove(c *call) error {
-	if len(c.query["platforms"]) > 0 && c.v >= 50 {
-		return refusal("removing one platform of an image")
+	only, err := c.platforms("platforms", 50)
+	if err != nil {
+		return err
 	}
-	items, err := c.Images.Remove(c.act(), c.vars["name"], c.flag("force"), !c.flag("noprune"))
+	items, err := c.Images.Remove(c.act(), c.vars["name"], img.RemoveOptions{Force: c.flag("force"), Platforms: only})
 	return reply(c, http.StatusOK, list(items), err)
 }
 

@@ -2,15 +2,19 @@ package api
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/plugin"
 )
 
-// refused is a route that Docker has and berth has not: it says what is missing.
-func refused(method, path string, a access, what string) route {
+// refused is a route that Docker has and berth has not: it says what is missing and, where there is one, another way.
+func refused(method, path string, a access, what string, hint ...string) route {
 	err := refusal(what)
+	if len(hint) > 0 {
+		err = errdefs.ErrNotImplemented.WithMessage(err.Error() + "\nhint: " + strings.Join(hint, " "))
+	}
 	return route{method, path, oldest, a, func(*call) error { return err }, "501: " + what + ": not supported"}
 }
 

@@ -65,7 +65,8 @@ func routes() []route {
 
 		{"GET", "/images/json", oldest, observe, imageList, ""},
 		{"GET", "/images/get", oldest, observe, imageSave, ""},
-		refused("GET", "/images/search", observe, "searching a registry"),
+		refused("GET", "/images/search", observe, "searching a registry",
+			"search at https://hub.docker.com/search, or on the pages of the registry in question"),
 		{"POST", "/images/create", oldest, control, imageCreate, ""},
 		{"POST", "/images/load", oldest, control, imageLoad, ""},
 		{"POST", "/images/prune", 25, control, imagePrune, ""},

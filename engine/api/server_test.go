@@ -282,14 +282,13 @@ func TestWhatIsNotThereSaysSo(t *testing.T) {
 		{"POST", "/build", 501, "building images: not supported by berthd"},
 		{"POST", "/session", 501, "BuildKit"},
 		{"POST", "/grpc", 501, "BuildKit"},
-		{"GET", "/images/search?term=a", 501, "searching"},
+		{"GET", "/images/search?term=a", 501, "\\nhint: search at https://hub.docker.com"},
 		{"GET", "/distribution/a/b/json", 501, "registry"},
 		{"POST", "/swarm/init", 501, "swarm mode"},
 		{"GET", "/services", 503, "This node is not a swarm manager."},
 		{"GET", "/nodes", 503, "This node is not a swarm manager."},
 		{"GET", "/secrets", 503, "This node is not a swarm manager."},
 		{"POST", "/plugins/a/b/enable", 501, "plugins"},
-		{"POST", "/images/create?fromSrc=http://x/y.tar", 501, "importing from http://x/y.tar"},
 		{"POST", "/images/create", 400, "fromImage or fromSrc"},
 	} {
 		if status, body := e.do(t, test.method, test.path, ""); status != test.status || !strings.Contains(body, test.want) {

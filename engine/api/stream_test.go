@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -515,6 +516,19 @@ func TestArchive(t *testing.T) {
 	}
 	if status, _ := e.do(t, "PUT", "/containers/x/archive?path=/a", strings.Repeat("x", maxJSON+1), "Content-Type", "application/x-tar"); status != 200 {
 		t.Errorf("put: %d", status)
+	}
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, _ = io.WriteString(z, "a tar")
+	_ = z.Close()
+	e.containers.put = func(_ string, tar io.Reader) error {
+		if raw, err := io.ReadAll(tar); err != nil || string(raw) != "a tar" {
+			t.Errorf("compressed, it arrives as %q (%v)", raw, err)
+		}
+		return nil
+	}
+	if status, _ := e.do(t, "PUT", "/containers/x/archive?path=/a", zipped.String(), "Content-Type", "application/x-tar"); status != 200 {
+		t.Errorf("put of a compressed tar: %d", status)
 	}
 	if status, body := e.do(t, "PUT", "/containers/x/archive", ""); status != 400 || !strings.Contains(body, "path cannot be empty") {
 		t.Errorf("%d %s", status, body)

@@ -26,38 +26,64 @@ const (
 
 // Config mirrors daemon.json; the tags are Docker's names for the keys.
 type Config struct {
-	Hosts              []string          `json:"hosts,omitempty"`
-	DataRoot           string            `json:"data-root,omitempty"`
-	ExecRoot           string            `json:"exec-root,omitempty"`
-	PIDFile            string            `json:"pidfile,omitempty"`
-	Debug              bool              `json:"debug,omitempty"`
-	LogLevel           string            `json:"log-level,omitempty"`
-	Labels             []string          `json:"labels,omitempty"`
-	StorageDriver      string            `json:"storage-driver,omitempty"`
-	RegistryMirrors    []string          `json:"registry-mirrors,omitempty"`
-	InsecureRegistries []string          `json:"insecure-registries,omitempty"`
-	LogDriver          string            `json:"log-driver,omitempty"`
-	LogOpts            map[string]string `json:"log-opts,omitempty"`
-	DNS                []string          `json:"dns,omitempty"`
-	DNSSearch          []string          `json:"dns-search,omitempty"`
-	DNSOptions         []string          `json:"dns-opts,omitempty"`
-	Bridge             string            `json:"bridge,omitempty"`
-	BIP                string            `json:"bip,omitempty"`
-	IPTables           *bool             `json:"iptables,omitempty"`
-	IP6Tables          *bool             `json:"ip6tables,omitempty"`
-	UserlandProxy      *bool             `json:"userland-proxy,omitempty"`
-	TLS                bool              `json:"tls,omitempty"`
-	TLSVerify          bool              `json:"tlsverify,omitempty"`
-	TLSCACert          string            `json:"tlscacert,omitempty"`
-	TLSCert            string            `json:"tlscert,omitempty"`
-	TLSKey             string            `json:"tlskey,omitempty"`
-	Group              string            `json:"group,omitempty"`            // owns the unix socket; "docker" by default, if there is one
-	Init               bool              `json:"init,omitempty"`             // only false
-	LiveRestore        *bool             `json:"live-restore,omitempty"`     // only true: containers always outlive the engine
-	Experimental       bool              `json:"experimental,omitempty"`     // shown by info, nothing else
-	Features           map[string]bool   `json:"features,omitempty"`         // only containerd-snapshotter (true) and buildkit
-	DefaultRuntime     string            `json:"default-runtime,omitempty"`  // only "runc"
-	ShutdownTimeout    int               `json:"shutdown-timeout,omitempty"` // seconds that requests under way have to end
+	Hosts           []string `json:"hosts,omitempty"`
+	DataRoot        string   `json:"data-root,omitempty"`
+	ExecRoot        string   `json:"exec-root,omitempty"`
+	PIDFile         string   `json:"pidfile,omitempty"`
+	Group           string   `json:"group,omitempty"` // owns the unix socket; "docker" by default, if there is one
+	TLS             bool     `json:"tls,omitempty"`
+	TLSVerify       bool     `json:"tlsverify,omitempty"`
+	TLSCACert       string   `json:"tlscacert,omitempty"`
+	TLSCert         string   `json:"tlscert,omitempty"`
+	TLSKey          string   `json:"tlskey,omitempty"`
+	LiveRestore     *bool    `json:"live-restore,omitempty"`     // only true: containers always outlive the engine
+	ShutdownTimeout int      `json:"shutdown-timeout,omitempty"` // seconds that requests under way have to end
+
+	Debug        bool            `json:"debug,omitempty"`
+	LogLevel     string          `json:"log-level,omitempty"`
+	LogFormat    string          `json:"log-format,omitempty"` // of the engine's own messages: "text" or "json"
+	Labels       []string        `json:"labels,omitempty"`
+	Experimental bool            `json:"experimental,omitempty"` // shown by info, nothing else
+	Features     map[string]bool `json:"features,omitempty"`     // only containerd-snapshotter (true) and buildkit
+
+	StorageDriver          string   `json:"storage-driver,omitempty"`
+	RegistryMirrors        []string `json:"registry-mirrors,omitempty"`
+	InsecureRegistries     []string `json:"insecure-registries,omitempty"`
+	MaxConcurrentDownloads int      `json:"max-concurrent-downloads,omitempty"` // of all pulls; 0 means the engine's choice, as below
+	MaxConcurrentUploads   int      `json:"max-concurrent-uploads,omitempty"`   // of all pushes
+	MaxDownloadAttempts    int      `json:"max-download-attempts,omitempty"`    // of each layer
+	Proxies                *Proxies `json:"proxies,omitempty"`
+
+	LogDriver           string            `json:"log-driver,omitempty"`
+	LogOpts             map[string]string `json:"log-opts,omitempty"`
+	DefaultRuntime      string            `json:"default-runtime,omitempty"` // only "runc"
+	Init                bool              `json:"init,omitempty"`
+	DefaultShmSize      Bytes             `json:"default-shm-size,omitempty"`
+	DefaultUlimits      Ulimits           `json:"default-ulimits,omitempty"`
+	DefaultIPCMode      string            `json:"default-ipc-mode,omitempty"`      // "private" or "shareable"
+	DefaultCgroupnsMode string            `json:"default-cgroupns-mode,omitempty"` // "private" or "host"
+	DefaultStopTimeout  *int              `json:"default-stop-timeout,omitempty"`  // seconds
+	CgroupParent        string            `json:"cgroup-parent,omitempty"`
+	SeccompProfile      string            `json:"seccomp-profile,omitempty"` // "builtin", "unconfined" or a file's path
+	NoNewPrivileges     bool              `json:"no-new-privileges,omitempty"`
+
+	DNS            []string `json:"dns,omitempty"`
+	DNSSearch      []string `json:"dns-search,omitempty"`
+	DNSOptions     []string `json:"dns-opts,omitempty"`
+	HostGatewayIP  string   `json:"host-gateway-ip,omitempty"`  // of old files; HostGatewayIPs with one
+	HostGatewayIPs []string `json:"host-gateway-ips,omitempty"` // what host-gateway means in --add-host; one of each family
+	Bridge         string   `json:"bridge,omitempty"`
+	BIP            string   `json:"bip,omitempty"`
+	FixedCIDR      string   `json:"fixed-cidr,omitempty"` // part of the default bridge's subnet that containers get
+	MTU            int      `json:"mtu,omitempty"`        // of networks that are created without one
+	ICC            *bool    `json:"icc,omitempty"`        // containers of the default bridge reach each other
+	IPMasq         *bool    `json:"ip-masq,omitempty"`
+	IP             string   `json:"ip,omitempty"` // where ports are published that name no address
+	AddressPools   Pools    `json:"default-address-pools,omitempty"`
+	IPTables       *bool    `json:"iptables,omitempty"`
+	IP6Tables      *bool    `json:"ip6tables,omitempty"`
+	UserlandProxy  *bool    `json:"userland-proxy,omitempty"`
+
 	// TLSAwait lets the engine start before its certificates are there: TLS handshakes fail until provisioning has put them.
 	TLSAwait bool `json:"berth-tls-await,omitempty"`
 	// PortsChannel is a file, e.g. a virtio port, to which the engine writes the set of published ports, one JSON object a line

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,60 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+// TestKeysOfDockerd are those that dockerd has and this engine has not.
+func TestKeysOfDockerd(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"userns-remap":"default"}`:                           `userns-remap "default" is not supported: containers have the host's user ids`,
+		`{"runtimes":{"crun":{"path":"/crun"}}}`:               "runtimes",
+		`{"exec-opts":["native.cgroupdriver=systemd"]}`:        `exec-opts "native.cgroupdriver=systemd" is not supported`,
+		`{"ip-forward":false}`:                                 `ip-forward "false" is not supported`,
+		`{"metrics-addr":"127.0.0.1:1","colour":1}`:            "colour",
+		`{"host-gateway-ip":"::1","host-gateway-ips":["::2"]}`: "must not both be specified",
+		`{"default-shm-size":"big"}`:                           "invalid size: 'big'",
+	} {
+		if _, _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
+		}
+	}
+	neutral := `{"userns-remap":"","runtimes":{},"exec-opts":["native.cgroupdriver=cgroupfs"],"ip-forward":true,"ipv6":false,"cdi-spec-dirs":[],
+		"containerd":"/run/c.sock","network-control-plane-mtu":1400,"node-generic-resources":null,"cpu-rt-period":0,"raw-logs":true}`
+	if c, keys, err := Parse([]byte(neutral)); err != nil || len(keys) != 0 || !cmp.Equal(c, Config{}) {
+		t.Errorf("got %+v, %v, %v", c, keys, err)
+	}
+}
+
+func TestParseValues(t *testing.T) {
+	got, _, err := Parse([]byte("\xef\xbb\xbf" + `{"default-shm-size":"64M","default-ulimits":{"nofile":{"Name":"nofile","Hard":20,"Soft":10}},"icc":false,
+		"default-address-pools":[{"base":"10.9.0.0/16","size":24}],"host-gateway-ip":"10.0.0.1","proxies":{"https-proxy":"http://p:1"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	no := false
+	want := Config{DefaultShmSize: 64 << 20, DefaultUlimits: Ulimits{"nofile": {Name: "nofile", Soft: 10, Hard: 20}}, ICC: &no,
+		AddressPools: Pools{{netip.MustParsePrefix("10.9.0.0/16"), 24}}, HostGatewayIPs: []string{"10.0.0.1"}, Proxies: &Proxies{HTTPS: "http://p:1"}}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+	if err := got.WithDefaults().Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Bytes{"0": 0, "12": 12, "1k": 1024, "64M": 64 << 20, "1.5gb": 3 << 29, "2GiB": 2 << 30, "1 t": 1 << 40} {
+		var got Bytes
+		if err := got.Set(text); err != nil || got != want {
+			t.Errorf("%q: got %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "m", "-1", "1x", "1mm", "1e400", "99999999t", "NaN"} {
+		var got Bytes
+		if err := got.Set(text); err == nil {
+			t.Errorf("%q is taken as %d", text, got)
+		}
+	}
+}
+
 func TestLoadNamesTheFile(t *testing.T) {
 	if _, _, err := Load(filepath.Join(t.TempDir(), "none.json")); !os.IsNotExist(unwrapAll(err)) || !strings.Contains(err.Error(), "none.json") {
 		t.Errorf("got %v", err)
@@ -98,7 +153,7 @@ func TestListeners(t *testing.T) {
 }
 
 func TestValidateRefuses(t *testing.T) {
-	no := false
+	no, minus := false, -1
 	for _, test := range []struct {
 		config Config
 		want   string
@@ -113,7 +168,23 @@ func TestValidateRefuses(t *testing.T) {
 		{Config{Hosts: []string{"tcp://0.0.0.0:2375"}}, "requires tlsverify"},
 		{Config{Hosts: []string{"tcp://0.0.0.0:2375"}, TLS: true}, "requires tlsverify"},
 		{Config{LogLevel: "loud"}, "invalid logging level: loud"},
-		{Config{LogDriver: "syslog"}, `log-driver "syslog"`},
+		{Config{LogDriver: "gelf"}, `log-driver "gelf"`},
+		{Config{LogFormat: "xml"}, "invalid log format: xml"},
+		{Config{MaxDownloadAttempts: -1}, "max-download-attempts -1 is negative"},
+		{Config{MTU: 5}, "mtu 5"},
+		{Config{DefaultStopTimeout: &minus}, "default-stop-timeout -1"},
+		{Config{DefaultIPCMode: "host"}, `IPC mode "host" is not supported as default value`},
+		{Config{DefaultCgroupnsMode: "x"}, "invalid default cgroup namespace (x)"},
+		{Config{SeccompProfile: "a.json"}, "seccomp-profile"},
+		{Config{HostGatewayIPs: []string{"1.2.3.4", "1.2.3.5"}}, "only one IPv4"},
+		{Config{HostGatewayIPs: []string{"here"}}, "here is not an ip address"},
+		{Config{IP: "::1"}, "not an IPv4 address"},
+		{Config{BIP: "10.1.0.1/16", FixedCIDR: "10.2.0.0/24"}, "part of bip's subnet"},
+		{Config{FixedCIDR: "10.2.0.0/24"}, "part of bip's subnet"},
+		{Config{DefaultUlimits: Ulimits{"nofile": {Soft: 2, Hard: 1}}}, "soft limit must be less than"},
+		{Config{DefaultUlimits: Ulimits{"colour": {}}}, "invalid ulimit type: colour"},
+		{Config{AddressPools: Pools{{Base: netip.MustParsePrefix("10.0.0.0/8"), Size: 7}}}, "size 7"},
+		{Config{AddressPools: Pools{{}}}, "no base"},
 		{Config{StorageDriver: "zfs"}, `storage-driver "zfs"`},
 		{Config{Labels: []string{"a"}}, "key=value"},
 		{Config{Labels: []string{"a=1", "a=2"}}, "conflict labels"},
@@ -121,7 +192,6 @@ func TestValidateRefuses(t *testing.T) {
 		{Config{BIP: "172.17.0.0/16"}, "bip"},
 		{Config{BIP: "172.17.0.1/16", Bridge: "b"}, "mutually exclusive"},
 		{Config{DefaultRuntime: "crun"}, `default-runtime "crun"`},
-		{Config{Init: true}, "init is not supported"},
 		{Config{LiveRestore: &no}, "live-restore"},
 		{Config{ShutdownTimeout: -1}, "negative"},
 		{Config{Features: map[string]bool{"containerd-snapshotter": false}}, "containerd-snapshotter"},
@@ -135,9 +205,27 @@ func TestValidateRefuses(t *testing.T) {
 	}
 }
 
+func FuzzSizes(f *testing.F) {
+	f.Add("64m", "nofile=1:2", "base=10.0.0.0/8,size=24")
+	f.Fuzz(func(t *testing.T, size, limit, pool string) {
+		var b, again Bytes
+		if b.Set(size) == nil && (b < 0 || again.Set(b.String()) != nil || again != b) {
+			t.Errorf("%q is %d, which is read as %d", size, b, again)
+		}
+		var u Ulimits
+		_ = u.Set(limit)
+		_ = u.check()
+		var p Pools
+		_ = p.Set(pool)
+		_ = p.check()
+	})
+}
+
 func FuzzParse(f *testing.F) {
 	data, _ := Default().Marshal()
 	f.Add(data)
+	f.Add([]byte(`{"default-shm-size":"1.5g","default-ulimits":{"core":{"Soft":-1,"Hard":-1}},"default-address-pools":[{"base":"10.0.0.0/8","size":24}]}`))
+	f.Add([]byte(`{"runtimes":{"a":{}},"exec-opts":["a=b"],"proxies":{"no-proxy":"*"},"ipv6":true,"host-gateway-ip":"::1"}`))
 	f.Add([]byte(`{"hosts":["tcp://[::1]:2376"],"log-opts":{"a":"b"}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, _, err := Parse(data)

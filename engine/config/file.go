@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -28,20 +29,31 @@ func Default() Config {
 	}
 }
 
-// WithDefaults fills in what an engine needs and the configuration leaves open.
+// WithDefaults fills in what an engine needs and the configuration leaves open, with dockerd's numbers.
 func (c Config) WithDefaults() Config {
 	setDefault(&c.DataRoot, DataRoot)
 	setDefault(&c.ExecRoot, ExecRoot)
 	setDefault(&c.PIDFile, strings.TrimSuffix(c.ExecRoot, "/")+"/berthd.pid")
 	setDefault(&c.LogLevel, "info")
+	setDefault(&c.LogFormat, "text")
 	setDefault(&c.LogDriver, "json-file")
 	setDefault(&c.DefaultRuntime, "runc")
 	setDefault(&c.TLSCACert, CAFile)
 	setDefault(&c.TLSCert, ServerCert)
 	setDefault(&c.TLSKey, ServerKey)
-	if c.ShutdownTimeout == 0 {
-		c.ShutdownTimeout = 15 // as dockerd's
+	setDefault(&c.DefaultIPCMode, "private")
+	setDefault(&c.SeccompProfile, "builtin")
+	if c.DefaultShmSize == 0 {
+		c.DefaultShmSize = 64 << 20
 	}
+	if c.DefaultStopTimeout == nil {
+		seconds := 10
+		c.DefaultStopTimeout = &seconds
+	}
+	setNumber(&c.MaxConcurrentDownloads, 3)
+	setNumber(&c.MaxConcurrentUploads, 5)
+	setNumber(&c.MaxDownloadAttempts, 5)
+	setNumber(&c.ShutdownTimeout, 15)
 	if c.Debug {
 		c.LogLevel = "debug"
 	}
@@ -57,11 +69,18 @@ func setDefault(field *string, value string) {
 	}
 }
 
+func setNumber(field *int, value int) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
 // Parse reads a configuration and returns it with the keys that it sets. A key that it does not know is refused by its name.
 func Parse(data []byte) (Config, []string, error) {
 	if len(data) > MaxSize {
 		return Config{}, nil, fmt.Errorf("longer than %d bytes", MaxSize)
 	}
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // the byte order mark of some editors
 	if len(bytes.TrimSpace(data)) == 0 {
 		return Config{}, nil, nil
 	}
@@ -69,22 +88,55 @@ func Parse(data []byte) (Config, []string, error) {
 	if err := json.Unmarshal(data, &keys); err != nil {
 		return Config{}, nil, fmt.Errorf("invalid JSON: %w", err)
 	}
-	var unknown []string
-	known := knownKeys()
-	for key := range keys {
-		if !known[key] {
-			unknown = append(unknown, key)
-		}
-	}
-	if len(unknown) > 0 {
-		slices.Sort(unknown)
-		return Config{}, nil, fmt.Errorf("the following directives don't match any configuration option: %s", strings.Join(unknown, ", "))
+	if err := checkKeys(keys); err != nil {
+		return Config{}, nil, err
 	}
 	var c Config
 	if err := json.Unmarshal(data, &c); err != nil {
 		return Config{}, nil, fmt.Errorf("invalid JSON: %w", err)
 	}
+	if err := c.migrate(); err != nil {
+		return Config{}, nil, err
+	}
 	return c, slices.Sorted(maps.Keys(keys)), nil
+}
+
+// checkKeys refuses keys that are not known, and those that ask for what there is not. The latter, where they ask for nothing,
+// are taken out.
+func checkKeys(keys map[string]json.RawMessage) error {
+	known, unsupported := knownKeys(), map[string]Unsupported{}
+	for _, u := range UnsupportedOptions() {
+		unsupported[u.Key] = u
+	}
+	var unknown []string
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		u, refused := unsupported[key]
+		switch {
+		case known[key]:
+		case refused && key != "":
+			errs = append(errs, u.checkJSON(keys[key]))
+			delete(keys, key)
+		default:
+			unknown = append(unknown, key)
+		}
+	}
+	if len(unknown) > 0 {
+		errs = append(errs, fmt.Errorf("the following directives don't match any configuration option: %s", strings.Join(unknown, ", ")))
+	}
+	return errors.Join(errs...)
+}
+
+// migrate turns what old files say into what it means now.
+func (c *Config) migrate() error {
+	if c.HostGatewayIP == "" {
+		return nil
+	}
+	if len(c.HostGatewayIPs) > 0 {
+		return errors.New("host-gateway-ip and host-gateway-ips must not both be specified in the config file")
+	}
+	c.HostGatewayIPs, c.HostGatewayIP = []string{c.HostGatewayIP}, ""
+	return nil
 }
 
 // Load reads a configuration file; see Parse.

@@ -116,7 +116,8 @@ func parseTCP(rest string, tls bool) (Listener, error) {
 // Validate refuses what the engine cannot honour, each with its key.
 func (c Config) Validate() error {
 	checks := []func() error{
-		c.checkHosts, c.checkLevels, c.checkStorage, c.checkLabels, c.checkDNS, c.checkNetwork, c.checkRuntime,
+		c.checkHosts, c.checkLevels, c.checkStorage, c.checkLabels, c.checkDNS, c.checkNetwork, c.checkGateways, c.checkRuntime,
+		c.checkContainers, c.DefaultUlimits.check, c.AddressPools.check, c.checkFeatures,
 	}
 	var errs []error
 	for _, check := range checks {
@@ -143,11 +144,35 @@ func (c Config) checkLevels() error {
 	if c.LogLevel != "" && !slices.Contains([]string{"debug", "info", "warn", "error", "fatal"}, c.LogLevel) {
 		return fmt.Errorf("invalid logging level: %s", c.LogLevel)
 	}
-	if c.LogDriver != "" && !slices.Contains([]string{"json-file", "local", "none"}, c.LogDriver) {
-		return fmt.Errorf("log-driver %q is not supported, only json-file, local and none are", c.LogDriver)
+	if !slices.Contains([]string{"", "text", "json"}, c.LogFormat) {
+		return fmt.Errorf("invalid log format: %s: it is text or json", c.LogFormat)
 	}
-	if c.ShutdownTimeout < 0 {
-		return fmt.Errorf("shutdown-timeout %d is negative", c.ShutdownTimeout)
+	if drivers := LogDrivers(); c.LogDriver != "" && !slices.Contains(drivers, c.LogDriver) {
+		return fmt.Errorf("log-driver %q is not supported, only %s are", c.LogDriver, strings.Join(drivers, ", "))
+	}
+	return c.checkNumbers()
+}
+
+// LogDrivers are those of containers' output.
+func LogDrivers() []string { return []string{"journald", "json-file", "local", "none", "syslog"} }
+
+func (c Config) checkNumbers() error {
+	for _, n := range []struct {
+		key   string
+		value int
+	}{
+		{"shutdown-timeout", c.ShutdownTimeout}, {"max-concurrent-downloads", c.MaxConcurrentDownloads},
+		{"max-concurrent-uploads", c.MaxConcurrentUploads}, {"max-download-attempts", c.MaxDownloadAttempts}, {"mtu", c.MTU},
+	} {
+		if n.value < 0 {
+			return fmt.Errorf("%s %d is negative", n.key, n.value)
+		}
+	}
+	if t := c.DefaultStopTimeout; t != nil && *t < 0 {
+		return fmt.Errorf("default-stop-timeout %d is negative", *t)
+	}
+	if c.MTU != 0 && (c.MTU < 68 || c.MTU > 65535) {
+		return fmt.Errorf("mtu %d is not between 68 and 65535", c.MTU)
 	}
 	return nil
 }
@@ -193,26 +218,85 @@ func (c Config) checkNetwork() error {
 			return errors.New("you specified -b & --bip, mutually exclusive options. Please specify only one")
 		}
 	}
+	return errors.Join(c.checkFixedCIDR(), c.checkIP())
+}
+
+// checkFixedCIDR wants a part of a subnet that is known beforehand.
+func (c Config) checkFixedCIDR() error {
+	if c.FixedCIDR == "" {
+		return nil
+	}
+	part, err := netip.ParsePrefix(c.FixedCIDR)
+	if err != nil || !part.Addr().Is4() {
+		return fmt.Errorf("fixed-cidr %q is not a subnet of IPv4", c.FixedCIDR)
+	}
+	whole, err := netip.ParsePrefix(c.BIP)
+	if err != nil || !whole.Masked().Contains(part.Addr()) || part.Bits() < whole.Bits() {
+		return fmt.Errorf("fixed-cidr %s is to be a part of bip's subnet", c.FixedCIDR)
+	}
+	return nil
+}
+
+func (c Config) checkIP() error {
+	if c.IP == "" {
+		return nil
+	}
+	if a, err := netip.ParseAddr(c.IP); err != nil || !a.Is4() {
+		return fmt.Errorf("ip %q is not an IPv4 address", c.IP)
+	}
 	return nil
 }
 
 func (c Config) checkRuntime() error {
-	if c.Init {
-		return errors.New("init is not supported: containers run without an init process of the engine's")
-	}
 	if c.DefaultRuntime != "" && c.DefaultRuntime != "runc" {
 		return fmt.Errorf("default-runtime %q is not supported, only runc is", c.DefaultRuntime)
 	}
 	if c.LiveRestore != nil && !*c.LiveRestore {
 		return errors.New("live-restore cannot be false: containers outlive berthd")
 	}
-	return c.checkFeatures()
+	return nil
+}
+
+// checkGateways wants at most one address of each family.
+func (c Config) checkGateways() error {
+	var have [2]bool
+	for _, text := range c.HostGatewayIPs {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return fmt.Errorf("host-gateway-ips: %s is not an ip address", text)
+		}
+		family := 0
+		if a.Is6() {
+			family = 1
+		}
+		if have[family] {
+			return errors.New("host-gateway-ips: only one IPv4 and one IPv6 address can be specified")
+		}
+		have[family] = true
+	}
+	return nil
+}
+
+// checkContainers checks what containers get that ask for nothing.
+func (c Config) checkContainers() error {
+	switch {
+	case !slices.Contains([]string{"", "private", "shareable"}, c.DefaultIPCMode):
+		return fmt.Errorf(`IPC mode "%s" is not supported as default value; use "shareable" or "private"`, c.DefaultIPCMode)
+	case !slices.Contains([]string{"", "private", "host"}, c.DefaultCgroupnsMode):
+		return fmt.Errorf(`invalid default cgroup namespace (%s): use "host" or "private"`, c.DefaultCgroupnsMode)
+	case c.DefaultShmSize < 0:
+		return fmt.Errorf("default-shm-size %d is negative", c.DefaultShmSize)
+	case c.SeccompProfile != "" && c.SeccompProfile != "builtin" && c.SeccompProfile != "unconfined" && !strings.HasPrefix(c.SeccompProfile, "/"):
+		return fmt.Errorf("seccomp-profile %q is neither builtin nor unconfined nor the absolute path of a file", c.SeccompProfile)
+	}
+	return nil
 }
 
 func (c Config) checkFeatures() error {
 	for _, name := range slices.Sorted(maps.Keys(c.Features)) {
 		switch {
 		case name == "buildkit": // which builder clients choose; there is none to choose from
+		case name != "containerd-snapshotter" && !c.Features[name]: // nor is it there
 		case name != "containerd-snapshotter":
 			return fmt.Errorf("features: %s is not supported", name)
 		case !c.Features[name]:

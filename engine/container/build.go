@@ -45,6 +45,9 @@ func (s *Service) buildSpec(ctx context.Context, spec *Spec, root string, net co
 	if err != nil {
 		return nil, err
 	}
+	if err := s.addInit(spec, &in); err != nil {
+		return nil, err
+	}
 	if in.Namespaces.Network == "" {
 		in.Namespaces.Network = net.sandbox
 	}
@@ -54,6 +57,27 @@ func (s *Service) buildSpec(ctx context.Context, spec *Spec, root string, net co
 	}
 	s.withoutSwap(built.Linux.Resources)
 	return built, nil
+}
+
+// initPath is where a container finds the init that the engine gives it, as with Docker.
+const initPath = "/sbin/docker-init"
+
+// addInit puts an init before the command of a container that wants one. Where pids are shared it would not be the first process.
+func (s *Service) addInit(spec *Spec, in *oci.Input) error {
+	wanted := spec.HostConfig.Init
+	if wanted == nil {
+		wanted = &s.cfg.Init
+	}
+	if !*wanted || !spec.HostConfig.PidMode.IsPrivate() {
+		return nil
+	}
+	program, err := s.deps.Runtime.InitProgram()
+	if err != nil {
+		return err
+	}
+	in.Args = append([]string{initPath, "--"}, in.Args...)
+	in.Mounts = append(in.Mounts, oci.BindFile(program, initPath, true))
+	return nil
 }
 
 // withoutSwap: where the kernel does not account for swap there is no file to write a limit to.

@@ -149,7 +149,7 @@ func (s *Service) fillDefaults(spec *Spec) error {
 		c.Hostname = shortID(spec.ID)
 	}
 	if hc.ShmSize == 0 {
-		hc.ShmSize = s.cfg.ShmSize
+		hc.ShmSize = s.defaults.Load().ShmSize
 	}
 	if hc.RestartPolicy.Name == "" {
 		hc.RestartPolicy.Name = container.RestartPolicyDisabled
@@ -164,20 +164,9 @@ func (s *Service) fillDefaults(spec *Spec) error {
 		hc.Runtime = "runc"
 	}
 	s.fillSecurity(hc)
-	log, err := logConfig(s.cfg, hc.LogConfig, c, spec.ID)
-	if err != nil {
-		return err
-	}
-	if hc.LogConfig.Type == "" {
-		hc.LogConfig.Type = log.Driver
-		if hc.LogConfig.Config == nil {
-			hc.LogConfig.Config = overlay(s.cfg.LogOpts, nil)
-		}
-	}
-	if hc.LogConfig.Config == nil {
-		hc.LogConfig.Config = map[string]string{}
-	}
-	return nil
+	hc.LogConfig = withLogDefaults(s.cfg, hc.LogConfig)
+	_, err := logConfig(s.cfg, hc.LogConfig, spec, "")
+	return err
 }
 
 func (s *Service) fillModes(spec *Spec) error {
@@ -189,12 +178,12 @@ func (s *Service) fillModes(spec *Spec) error {
 		hc.NetworkMode = network.NetworkBridge
 	}
 	if hc.IpcMode.IsEmpty() {
-		hc.IpcMode = s.cfg.IpcMode
+		hc.IpcMode = s.defaults.Load().IpcMode
 	}
 	if hc.CgroupnsMode.IsEmpty() {
-		hc.CgroupnsMode = container.CgroupnsModeHost
-		if s.sys.v2 && !hc.Privileged {
-			hc.CgroupnsMode = container.CgroupnsModePrivate
+		hc.CgroupnsMode = s.defaults.Load().CgroupnsMode
+		if hc.Privileged && s.sys.v2 {
+			hc.CgroupnsMode = container.CgroupnsModeHost
 		}
 	}
 	return s.resolveModes(hc)

@@ -72,8 +72,7 @@ func TestEnvironment(t *testing.T) {
 
 func TestCreateRefuses(t *testing.T) {
 	r := newRig(t)
-	truth, minus := true, int64(-2)
-	yes := &truth
+	minus := int64(-2)
 	tcp80 := network.MustParsePort("80")
 	for want, change := range map[string]func(*container.Config, *container.HostConfig){
 		"No such image: nope":                                       func(c *container.Config, _ *container.HostConfig) { c.Image = "nope" },
@@ -98,7 +97,6 @@ func TestCreateRefuses(t *testing.T) {
 		},
 		"unknown or invalid runtime name: runsc": func(_ *container.Config, h *container.HostConfig) { h.Runtime = "runsc" },
 		"--storage-opt":                          func(_ *container.Config, h *container.HostConfig) { h.StorageOpt = map[string]string{"size": "1G"} },
-		"--init is not supported":                func(_ *container.Config, h *container.HostConfig) { h.Init = yes },
 		"invalid isolation 'hyperv'":             func(_ *container.Config, h *container.HostConfig) { h.Isolation = "hyperv" },
 		"invalid user namespace mode: private":   func(_ *container.Config, h *container.HostConfig) { h.UsernsMode = "private" },
 		"invalid PID mode: bogus":                func(_ *container.Config, h *container.HostConfig) { h.PidMode = "bogus" },
@@ -137,7 +135,7 @@ func TestCreateRefuses(t *testing.T) {
 		"bind source path does not exist: /no/such/path": func(_ *container.Config, h *container.HostConfig) {
 			h.Mounts = []mount.Mount{{Type: "bind", Source: "/no/such/path", Target: "/a"}}
 		},
-		"logger: no log driver named 'syslog' is registered": func(_ *container.Config, h *container.HostConfig) { h.LogConfig.Type = "syslog" },
+		"logger: no log driver named 'gelf' is registered": func(_ *container.Config, h *container.HostConfig) { h.LogConfig.Type = "gelf" },
 		"unknown log opt 'bogus' for json-file log driver": func(_ *container.Config, h *container.HostConfig) {
 			h.LogConfig = container.LogConfig{Type: "json-file", Config: map[string]string{"bogus": "1"}}
 		},
@@ -305,22 +303,6 @@ func TestExtraHosts(t *testing.T) {
 		if e, err := parseExtraHost(text); err == nil {
 			t.Errorf("%q is %+v", text, e)
 		}
-	}
-}
-
-func TestLogConfig(t *testing.T) {
-	c := &container.Config{Labels: map[string]string{"a": "1", "b": "2"}, Env: []string{"X=3", "Y=4"}}
-	got, err := logConfig(Config{LogDriver: "json-file"}, container.LogConfig{Type: "json-file",
-		Config: map[string]string{"max-size": "1k", "max-file": "3", "labels": "a", "env-regex": "^X"}}, c, "/p")
-	if err != nil || got.MaxSize != 1024 || got.MaxFile != 3 || got.Attrs["a"] != "1" || got.Attrs["X"] != "3" || len(got.Attrs) != 2 {
-		t.Errorf("%+v, %v", got, err)
-	}
-	got, err = logConfig(Config{LogDriver: "local"}, container.LogConfig{}, c, "/p")
-	if err != nil || got.Driver != "local" || got.MaxFile != 5 {
-		t.Errorf("%+v, %v", got, err)
-	}
-	if _, err := logConfig(Config{LogDriver: "json-file"}, container.LogConfig{Config: map[string]string{"max-file": "2"}}, c, ""); err == nil {
-		t.Error("max-file without max-size is taken")
 	}
 }
 

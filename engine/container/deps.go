@@ -66,6 +66,8 @@ type Volumes interface {
 
 // Runtime runs containers, each under a supervisor of its own that outlives the engine.
 type Runtime interface {
+	// InitProgram is the path of a program that runs the command in its arguments as the first process of a container should.
+	InitProgram() (path string, err error)
 	// Create starts a supervisor and makes the container; its first process waits for Start.
 	Create(ctx context.Context, c shim.Create) error
 	Start(ctx context.Context, id string) (pid int, err error)

@@ -242,6 +242,8 @@ func newFakeRuntime() *fakeRuntime {
 	return &fakeRuntime{all: map[string]*fakeProcess{}, began: make(chan string, 100)}
 }
 
+func (f *fakeRuntime) InitProgram() (string, error) { return "/path/of/docker-init", nil }
+
 func (f *fakeRuntime) Create(_ context.Context, c shim.Create) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

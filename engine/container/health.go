@@ -184,6 +184,7 @@ func (s *Service) recordHealth(c *instance, spec *Spec, r *container.Healthcheck
 		after = st.Health.Status
 	})
 	if before != after {
+		s.persist(c) // so that the next engine goes on with it
 		s.emit(spec, events.Action(string(events.ActionHealthStatus)+": "+string(after)))
 	}
 }

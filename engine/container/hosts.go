@@ -117,31 +117,36 @@ func (s *Service) extraEntries(spec *Spec, endpoints map[string]*network.Endpoin
 		if err != nil {
 			return nil, invalid("%v", err)
 		}
-		if e.gateway {
-			if e.addr = s.gateway(spec, endpoints); !e.addr.IsValid() {
-				return nil, invalid("unable to derive the IP value for host-gateway")
-			}
+		if !e.gateway {
+			list = append(list, e)
+			continue
 		}
-		list = append(list, e)
+		gateways := s.gateways(spec, endpoints)
+		if len(gateways) == 0 {
+			return nil, invalid("unable to derive the IP value for host-gateway")
+		}
+		for _, e.addr = range gateways {
+			list = append(list, e)
+		}
 	}
 	links, err := s.linkEntries(spec)
 	return append(list, links...), err
 }
 
-// gateway is the address by which a container reaches its host.
-func (s *Service) gateway(spec *Spec, endpoints map[string]*network.EndpointSettings) netip.Addr {
-	if s.cfg.HostGateway.IsValid() {
+// gateways are the addresses by which a container reaches its host, at most one of each family.
+func (s *Service) gateways(spec *Spec, endpoints map[string]*network.EndpointSettings) []netip.Addr {
+	if len(s.cfg.HostGateway) > 0 {
 		return s.cfg.HostGateway
 	}
 	for _, n := range spec.Networks {
 		if ep := endpoints[n.Ref]; ep != nil && ep.Gateway.IsValid() {
-			return ep.Gateway
+			return []netip.Addr{ep.Gateway}
 		}
 	}
 	if spec.HostConfig.NetworkMode.IsHost() {
-		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		return []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	}
-	return netip.Addr{}
+	return nil
 }
 
 // linkEntries names the containers that this one is linked to on the default bridge, which has no name server.

@@ -28,11 +28,11 @@ func (s *Service) Logs(ctx context.Context, ref string, o LogsOptions, open Open
 	if !o.Stdout && !o.Stderr {
 		return invalid("Bad parameters: you must choose at least one stream")
 	}
-	config, err := logConfig(s.cfg, spec.HostConfig.LogConfig, spec.Config, s.logPath(c.id))
+	config, err := logConfig(s.cfg, spec.HostConfig.LogConfig, spec, s.logPath(c.id))
 	if err != nil {
 		return err
 	}
-	if config.Driver == "none" {
+	if config.Driver == "none" || config.NoFile {
 		return withKind(errdefs.ErrNotImplemented, "%w", logs.ErrUnreadable)
 	}
 	streams, err := open(spec.Config.Tty)
@@ -81,8 +81,8 @@ func (c *instance) finished(ctx context.Context) (done <-chan struct{}, stop fun
 
 // replay writes the log before an attach goes on with what is new.
 func (s *Service) replay(ctx context.Context, spec *Spec, o AttachOptions, streams Streams) error {
-	config, err := logConfig(s.cfg, spec.HostConfig.LogConfig, spec.Config, s.logPath(spec.ID))
-	if err != nil || config.Driver == "none" {
+	config, err := logConfig(s.cfg, spec.HostConfig.LogConfig, spec, s.logPath(spec.ID))
+	if err != nil || config.Driver == "none" || config.NoFile {
 		return err
 	}
 	w := &logWriter{options: LogsOptions{Stdout: o.Stdout, Stderr: o.Stderr}, streams: streams, tty: spec.Config.Tty}

@@ -93,10 +93,10 @@ func (s *Service) adopt(c *instance, found shim.State) {
 		if found.Status == shim.Paused {
 			st.Status = container.StatePaused
 		}
-		st.PID, st.Started = found.PID, true
-		if !found.StartedAt.IsZero() {
+		if st.PID != found.PID && !found.StartedAt.IsZero() { // else the last engine has told a time, which stays
 			st.StartedAt = found.StartedAt
 		}
+		st.PID, st.Started = found.PID, true
 	})
 	s.persist(c)
 	s.background(func(ctx context.Context) { s.watch(ctx, c, l) })
@@ -122,7 +122,7 @@ func (s *Service) bury(c *instance, found shim.State) {
 		return
 	}
 	state := c.setState(func(st *State) {
-		if !found.StartedAt.IsZero() {
+		if !known.running() && !found.StartedAt.IsZero() {
 			st.StartedAt = found.StartedAt
 		}
 		st.Started = true

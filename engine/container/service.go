@@ -29,14 +29,13 @@ type Config struct {
 	DNS             []netip.Addr
 	DNSSearch       []string
 	DNSOptions      []string
-	HostGateway     netip.Addr // what host-gateway in --add-host means; the container's own gateway when unset
+	HostGateway     []netip.Addr // what host-gateway in --add-host means; the container's own gateway when empty
 	Ulimits         []*container.Ulimit
 	CgroupParent    string
-	ShmSize         int64             // bytes
-	IpcMode         container.IpcMode // "private" when empty
-	SeccompProfile  string            // JSON, or "unconfined"; Docker's default profile when empty
+	SeccompProfile  string // JSON, or "unconfined"; Docker's default profile when empty
 	NoNewPrivileges bool
-	StopTimeout     int    // seconds; 10 when 0
+	Init            bool // containers have an init that reaps and passes signals on
+	Defaults        Defaults
 	StorageDriver   string // as inspect names it; "overlayfs" when empty
 
 	Log *slog.Logger // nothing is logged when nil
@@ -64,6 +63,8 @@ type Service struct {
 	host  oci.Host
 	sys   kernel
 	log   *slog.Logger
+
+	defaults atomic.Pointer[Defaults]
 
 	ctx    context.Context // ends with Close; what runs beside requests lives in it
 	cancel context.CancelFunc
@@ -95,6 +96,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		cfg: cfg, deps: deps, store: st, reg: newRegistry(), execs: newExecTable(), host: oci.DetectHost(), sys: detectKernel(),
 		log: cfg.Log, ctx: ctx, cancel: cancel,
 	}
+	s.SetDefaults(cfg.Defaults)
 	if err := s.load(); err != nil {
 		cancel()
 		return nil, err
@@ -105,15 +107,6 @@ func New(cfg Config, deps Deps) (*Service, error) {
 func withDefaults(cfg Config) Config {
 	if cfg.LogDriver == "" {
 		cfg.LogDriver = defaultLogDriver
-	}
-	if cfg.StopTimeout == 0 {
-		cfg.StopTimeout = defaultStopTimeout
-	}
-	if cfg.ShmSize == 0 {
-		cfg.ShmSize = oci.DefaultShmSize
-	}
-	if cfg.IpcMode == "" {
-		cfg.IpcMode = container.IPCModePrivate
 	}
 	if cfg.StorageDriver == "" {
 		cfg.StorageDriver = "overlayfs"

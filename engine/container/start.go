@@ -183,7 +183,7 @@ func (s *Service) unmountExtras(id string) error {
 
 // create is everything that the runtime needs to know.
 func (s *Service) buildCreate(ctx context.Context, spec *Spec, root string, net connected) (shim.Create, error) {
-	log, err := logConfig(s.cfg, spec.HostConfig.LogConfig, spec.Config, s.logPath(spec.ID))
+	log, err := logConfig(s.cfg, spec.HostConfig.LogConfig, spec, s.logPath(spec.ID))
 	if err != nil {
 		return shim.Create{}, err
 	}

@@ -79,7 +79,7 @@ func (s *Service) endLife(ctx context.Context, c *instance, spec *Spec, l *life,
 
 // stopTerms are the signal and the patience of a stop; a negative timeout has no end.
 func (s *Service) stopTerms(spec *Spec, o StopOptions) (syscall.Signal, time.Duration, error) {
-	seconds := s.cfg.StopTimeout
+	seconds := *s.defaults.Load().StopTimeout
 	if spec.Config.StopTimeout != nil {
 		seconds = *spec.Config.StopTimeout
 	}

@@ -115,8 +115,6 @@ func validateForeign(hc *container.HostConfig) error {
 		return refused("unknown or invalid runtime name: %s", hc.Runtime)
 	case len(hc.StorageOpt) > 0:
 		return refused("--storage-opt is not supported by this engine")
-	case hc.Init != nil && *hc.Init:
-		return refused("--init is not supported by this engine: use an image that brings its own init")
 	case hc.VolumeDriver != "" && hc.VolumeDriver != "local":
 		return notFound("volume driver %q is not supported by this engine: only local is", hc.VolumeDriver)
 	case hc.Cgroup != "":

@@ -3,12 +3,7 @@
 package image
 
 import (
-	"archive/tar"
-	"bufio"
-	"bytes"
-	"compress/bzip2"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,15 +14,10 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/archive"
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 )
-
-// maxZstdWindow bounds the memory of a decompression, in bytes; it is what the zstd program accepts unless told otherwise.
-const maxZstdWindow = 128 << 20
 
 func isIndex(d ocispec.Descriptor) bool { return images.IsIndexType(d.MediaType) }
 
@@ -45,7 +35,7 @@ func (s *Service) applyVerified(ctx context.Context, layer ocispec.Descriptor, m
 			f.progress(id, "Extracting", n, layer.Size)
 		}}
 	}
-	got, err := applyLayer(ctx, r, mounts)
+	got, err := s.applyLayer(ctx, r, mounts)
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -59,8 +49,8 @@ func (s *Service) applyVerified(ctx context.Context, layer ocispec.Descriptor, m
 }
 
 // applyLayer unpacks a change set, compressed or not, and returns the digest of the uncompressed tar.
-func applyLayer(ctx context.Context, r io.Reader, mounts []mount.Mount) (digest.Digest, error) {
-	plain, err := decompress(r)
+func (s *Service) applyLayer(ctx context.Context, r io.Reader, mounts []mount.Mount) (digest.Digest, error) {
+	plain, err := Decompress(r)
 	if err != nil {
 		return "", err
 	}
@@ -70,8 +60,9 @@ func applyLayer(ctx context.Context, r io.Reader, mounts []mount.Mount) (digest.
 		return "", err
 	}
 	digester := digest.Canonical.Digester()
-	tee := io.TeeReader(plain, digester.Hash())
-	if _, err := archive.Apply(ctx, root, tee, append(opts, archive.WithFilter(checkEntry))...); err != nil {
+	tee := io.TeeReader(s.bounded(ctx, plain, nil), digester.Hash())
+	check := &entryCheck{limits: s.limits, space: s.enoughSpace}
+	if _, err := archive.Apply(ctx, root, tee, append(opts, archive.WithFilter(check.accept))...); err != nil {
 		return "", err
 	}
 	if _, err := io.Copy(io.Discard, tee); err != nil { // padding after the archive counts
@@ -132,46 +123,7 @@ func (s *Service) syncLayers() error {
 	return nil
 }
 
-// checkEntry refuses names that lead out of the root. Symbolic links may point anywhere: containerd follows them within the
-// root only, and sets none of the trusted attributes by which overlay itself works.
-func checkEntry(h *tar.Header) (bool, error) {
-	if escapes(h.Name) {
-		return false, fmt.Errorf("the tar entry %q is outside of the root", h.Name)
-	}
-	if h.Typeflag == tar.TypeLink && escapes(h.Linkname) {
-		return false, fmt.Errorf("the tar entry %q is a link to %q, outside of the root", h.Name, h.Linkname)
-	}
-	if strings.ContainsRune(h.Name, 0) || strings.ContainsRune(h.Linkname, 0) {
-		return false, fmt.Errorf("the tar entry %q contains a zero byte", h.Name)
-	}
-	return true, nil
-}
-
 func escapes(name string) bool {
 	clean := path.Clean(name)
 	return clean == ".." || strings.HasPrefix(clean, "../")
-}
-
-// decompress detects gzip, zstd and bzip2 by their first bytes; anything else passes unchanged.
-func decompress(r io.Reader) (io.ReadCloser, error) {
-	br := bufio.NewReaderSize(r, 64<<10)
-	head, err := br.Peek(6)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	switch {
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		return gzip.NewReader(br)
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		d, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow))
-		if err != nil {
-			return nil, err
-		}
-		return d.IOReadCloser(), nil
-	case bytes.HasPrefix(head, []byte("BZh")):
-		return io.NopCloser(bzip2.NewReader(br)), nil
-	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
-		return nil, fmt.Errorf("xz compression is not supported: use gzip or zstd")
-	}
-	return io.NopCloser(br), nil
 }

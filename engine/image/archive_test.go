@@ -24,7 +24,7 @@ import (
 // load loads an image from an OCI layout under a name.
 func load(t *testing.T, s *Service, ref string, img v1.Image) {
 	t.Helper()
-	if err := s.Load(t.Context(), bytes.NewReader(ociArchive(t, ref, img)), true, discard); err != nil {
+	if err := s.Load(t.Context(), bytes.NewReader(ociArchive(t, ref, img)), nil, discard); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -92,7 +92,7 @@ func TestLoad(t *testing.T) {
 		t.Run(tc.what, func(t *testing.T) {
 			s := open(t, nil)
 			var r recorder
-			if err := s.Load(t.Context(), bytes.NewReader(tc.archive), false, r.add); err != nil {
+			if err := s.Load(t.Context(), bytes.NewReader(tc.archive), nil, r.add); err != nil {
 				t.Fatal(err)
 			}
 			if len(r.msgs) != 1 || r.msgs[0].Stream != tc.want {
@@ -154,7 +154,7 @@ func TestLoadOfBrokenArchives(t *testing.T) {
 	} {
 		t.Run(tc.what, func(t *testing.T) {
 			s := open(t, nil)
-			err := s.Load(t.Context(), bytes.NewReader(tc.archive), false, func(m jsonstream.Message) error {
+			err := s.Load(t.Context(), bytes.NewReader(tc.archive), nil, func(m jsonstream.Message) error {
 				t.Errorf("message %+v", m)
 				return nil
 			})
@@ -195,11 +195,11 @@ func TestLoadAfterOneThatWasCutOff(t *testing.T) {
 		cancel()
 		w.CloseWithError(io.ErrUnexpectedEOF)
 	}()
-	if err := s.Load(ctx, r, false, discard); err == nil {
+	if err := s.Load(ctx, r, nil, discard); err == nil {
 		t.Fatal("half an archive was loaded")
 	}
 	wantEmpty(t, s)
-	if err := s.Load(t.Context(), bytes.NewReader(archive), false, discard); err != nil {
+	if err := s.Load(t.Context(), bytes.NewReader(archive), nil, discard); err != nil {
 		t.Error(err)
 	}
 }
@@ -228,7 +228,7 @@ func TestSaveAndLoad(t *testing.T) {
 		}
 		fresh := open(t, nil)
 		var r recorder
-		if err := fresh.Load(t.Context(), bytes.NewReader(archive.Bytes()), false, r.add); err != nil {
+		if err := fresh.Load(t.Context(), bytes.NewReader(archive.Bytes()), nil, r.add); err != nil {
 			t.Fatal(err)
 		}
 		if r.text() != tc.want {

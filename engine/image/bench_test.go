@@ -30,7 +30,7 @@ func BenchmarkRun(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	if err := s.Load(b.Context(), &archive, true, discard); err != nil {
+	if err := s.Load(b.Context(), &archive, nil, discard); err != nil {
 		b.Fatal(err)
 	}
 	target := filepath.Join(b.TempDir(), "rootfs")

@@ -26,6 +26,11 @@ import (
 	"github.com/getberth/berth/engine/image/changes"
 )
 
+// Download opens a URL for [Service.Import].
+func (s *Service) Download(ctx context.Context, source string) (io.ReadCloser, error) {
+	return s.now().registries.Download(ctx, source)
+}
+
 // Import makes an image of one tar of a root filesystem. changes are Dockerfile instructions that set its configuration.
 func (s *Service) Import(ctx context.Context, tar io.Reader, ref, message string, lines []string, platform *ocispec.Platform) (id string, err error) {
 	ctx = inNamespace(ctx)
@@ -46,12 +51,12 @@ func (s *Service) Import(ctx context.Context, tar io.Reader, ref, message string
 		return "", err
 	}
 	defer s.discardLease(ctx, done, &err)
-	plain, err := decompress(tar)
+	plain, err := Decompress(tar)
 	if err != nil {
 		return "", invalid("importing: %w", err)
 	}
 	defer plain.Close()
-	layer, diffID, err := s.writeLayer(ctx, func(w io.Writer) error { _, err := io.Copy(w, plain); return err })
+	layer, diffID, err := s.writeLayer(ctx, func(w io.Writer) error { _, err := io.Copy(w, s.bounded(ctx, plain, nil)); return err })
 	if err != nil {
 		return "", fmt.Errorf("importing: %w", err)
 	}

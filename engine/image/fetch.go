@@ -34,16 +34,17 @@ func (p *pull) fetchLayer(ctx context.Context, d ocispec.Descriptor) error {
 		return nil
 	}
 	report := func(current int64) { p.feed.progress(id, "Downloading", current, d.Size) }
-	for attempt := range fetchAttempts {
+	attempts := p.s.now().Attempts
+	for attempt := range attempts {
 		err := p.s.fetch(ctx, p.fetcher, d, report)
 		if err == nil {
 			p.feed.status(id, "Download complete")
 			return nil
 		}
-		if attempt == fetchAttempts-1 || !transient(ctx, err) {
+		if attempt == attempts-1 || !transient(ctx, err) {
 			return err
 		}
-		if err := p.pause(ctx, id, retryDelay<<attempt); err != nil {
+		if err := p.pause(ctx, id, retryDelay<<min(attempt, 5)); err != nil {
 			return err
 		}
 	}

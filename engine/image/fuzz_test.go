@@ -66,7 +66,7 @@ func FuzzArchive(f *testing.F) {
 	}
 	defer s.Close()
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if err := s.Load(t.Context(), bytes.NewReader(raw), true, discard); err != nil && !errdefs.IsInvalidArgument(err) {
+		if err := s.Load(t.Context(), bytes.NewReader(raw), nil, discard); err != nil && !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%v is not invalid-argument", err)
 		}
 	})

@@ -5,7 +5,9 @@ package image
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,9 +83,10 @@ func (c *collector) loop() {
 	}
 }
 
-// run collects now. It is not interrupted: half a collection frees half the space.
-func (c *collector) run(ctx context.Context) error {
-	return c.collect(context.WithoutCancel(ctx), true)
+// run collects now. It is not interrupted: half a collection frees half the space. Nor does it run under the lease of who asks for
+// it, which may have ended.
+func (c *collector) run(context.Context) error {
+	return c.collect(context.Background(), true)
 }
 
 func (c *collector) collect(ctx context.Context, force bool) error {
@@ -197,7 +200,32 @@ func (s *Service) recover(ctx context.Context) error {
 	if err := s.forgetUnfinished(ctx); err != nil {
 		return err
 	}
+	if err := s.dropNamelessDownloads(); err != nil {
+		return err
+	}
 	return s.unmountStale()
+}
+
+// dropNamelessDownloads removes what a crash left of downloads that did not yet have their name, by which alone the store finds them.
+func (s *Service) dropNamelessDownloads() error {
+	dir := filepath.Join(s.cfg.Root, "content", "ingest")
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name, err := os.ReadFile(filepath.Join(dir, e.Name(), "ref"))
+		if err == nil && len(name) > 0 {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // forgetUnfinished drops the half unpacked layers of pulls that were cut off, and after a reboot all that they have unpacked:

@@ -88,10 +88,10 @@ func (s *Service) manifestSize(ctx context.Context, m *manifest) (int64, error) 
 	return size + unpacked, err
 }
 
-// storedLayers is what committed snapshots take; those of containers are not images'.
+// storedLayers is what committed snapshots take; what is made for containers is not images'.
 func (s *Service) storedLayers(ctx context.Context) (total int64, err error) {
 	err = s.layers.Walk(ctx, func(ctx context.Context, info snapshots.Info) error {
-		if info.Kind != snapshots.KindCommitted {
+		if info.Kind != snapshots.KindCommitted || info.Labels[labelBase] != "" {
 			return nil
 		}
 		size, err := s.snapshotSize(ctx, info.Name)

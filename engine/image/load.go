@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
+	"github.com/containerd/log"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -24,22 +26,27 @@ import (
 // maxArchiveEntries bounds the files of an archive: each costs a write to the disk, and a few hundred bytes until the end.
 const maxArchiveEntries = 20000
 
-// Load reads the images of an archive, compressed or not, as `docker save` or any tool that writes OCI image layouts makes it.
-// Of an archive that is broken, nothing stays.
-func (s *Service) Load(ctx context.Context, tar io.Reader, _ bool, progress Progress) (err error) {
+// Load reads the images of an archive, compressed or not, as `docker save` or any tool that writes OCI image layouts makes it: all
+// that it has, or the given platforms only. Of an archive that is broken, nothing stays.
+func (s *Service) Load(ctx context.Context, tar io.Reader, only []ocispec.Platform, progress Progress) (err error) {
 	ctx = inNamespace(ctx)
 	ctx, done, err := s.withLease(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.discardLease(ctx, done, &err)
-	plain, err := decompress(tar)
+	ended := false
+	defer func() {
+		if !ended {
+			s.discardLease(ctx, done, &err)
+		}
+	}()
+	plain, err := Decompress(tar)
 	if err != nil {
 		return invalid("loading images: %w", err)
 	}
 	defer plain.Close()
 	store := &archiveStore{Store: s.content, prefix: s.op("load")}
-	index, err := archive.ImportIndex(ctx, store, plain)
+	index, err := archive.ImportIndex(ctx, store, s.bounded(ctx, plain, s.enoughSpace))
 	if err != nil {
 		return loadError(ctx, err)
 	}
@@ -51,12 +58,26 @@ func (s *Service) Load(ctx context.Context, tar io.Reader, _ bool, progress Prog
 		return invalid("loading images: the archive contains none")
 	}
 	for _, d := range list.Manifests { // all, before the first gets its name
-		if err := s.loadContent(ctx, d); err != nil {
+		if err := s.loadContent(ctx, d, only); err != nil {
 			return loadError(ctx, err)
 		}
 	}
+	var loaded []string
 	for _, d := range list.Manifests {
-		if err := s.loadName(ctx, d, progress); err != nil {
+		shown, err := s.loadName(ctx, d)
+		if err != nil {
+			return err
+		}
+		loaded = append(loaded, shown)
+	}
+	// What an archive has beside its images, such as its index, goes before the client hears that it is done.
+	ended = true
+	done()
+	if err := s.collectNow(ctx); err != nil {
+		log.G(ctx).WithError(err).Warn("collecting what is left of an archive")
+	}
+	for _, shown := range loaded {
+		if err := progress(jsonstream.Message{Stream: shown + "\n"}); err != nil {
 			return err
 		}
 	}
@@ -75,7 +96,7 @@ func loadError(ctx context.Context, err error) error {
 }
 
 // loadContent checks that one image of an archive is complete, and unpacks it.
-func (s *Service) loadContent(ctx context.Context, d ocispec.Descriptor) error {
+func (s *Service) loadContent(ctx context.Context, d ocispec.Descriptor, only []ocispec.Platform) error {
 	if err := checkTarget(d); err != nil {
 		return err
 	}
@@ -86,6 +107,10 @@ func (s *Service) loadContent(ctx context.Context, d ocispec.Descriptor) error {
 	if len(all) == 0 {
 		return invalid("the archive lacks content of image %s", d.Digest)
 	}
+	all = slices.DeleteFunc(all, func(m *manifest) bool { return !wanted(only, m.platform) })
+	if len(all) == 0 {
+		return notFound("image %s of the archive does not provide the requested platforms (%s)", d.Digest, formatAll(only))
+	}
 	for _, m := range all {
 		if err := s.link(ctx, m); err != nil { // the snapshots follow
 			return err
@@ -94,18 +119,19 @@ func (s *Service) loadContent(ctx context.Context, d ocispec.Descriptor) error {
 	return s.unpack(ctx, s.best(all, nil), unpackHooks{})
 }
 
-func (s *Service) loadName(ctx context.Context, d ocispec.Descriptor, progress Progress) error {
+// loadName gives an image its name, and returns what the client is shown.
+func (s *Service) loadName(ctx context.Context, d ocispec.Descriptor) (shown string, err error) {
 	img := images.Image{Target: bare(d), UpdatedAt: time.Now()}
-	shown := "Loaded image ID: " + d.Digest.String()
+	shown = "Loaded image ID: " + d.Digest.String()
 	if named := archiveName(d.Annotations); named != nil {
 		img.Name = named.String()
 		shown = "Loaded image: " + reference.FamiliarString(named)
 	}
 	if err := s.name(ctx, img); err != nil {
-		return err
+		return "", err
 	}
 	s.event(events.ActionLoad, d.Digest.String(), d.Digest.String(), nil)
-	return progress(jsonstream.Message{Stream: shown + "\n"})
+	return shown, nil
 }
 
 // archiveName is the name that an archive gives an image, nil if it gives none: the annotation of the OCI is most often a mere

@@ -99,7 +99,7 @@ func TestRemove(t *testing.T) {
 			}
 			u.set(id, tc.users...)
 			fill := strings.NewReplacer("ID12", id[7:19], "ID", id)
-			done, err := s.Remove(t.Context(), fill.Replace(tc.ref), tc.force, true)
+			done, err := s.Remove(t.Context(), fill.Replace(tc.ref), RemoveOptions{Force: tc.force})
 			if got := describeDeleted(done); got != tc.want {
 				t.Errorf("done: %q, want %q", got, tc.want)
 			}
@@ -124,7 +124,7 @@ func TestRemoveOfWhatIsNotHere(t *testing.T) {
 		"abcdef123456":                   "No such image: abcdef123456",
 		"sha256:" + images.Hash(nil).Hex: "No such image: sha256:" + images.Hash(nil).Hex,
 	} {
-		if _, err := s.Remove(t.Context(), ref, false, true); err == nil || err.Error() != want || !errdefs.IsNotFound(err) {
+		if _, err := s.Remove(t.Context(), ref, RemoveOptions{Force: false}); err == nil || err.Error() != want || !errdefs.IsNotFound(err) {
 			t.Errorf("removing %s: %v, want %s", ref, err, want)
 		}
 	}
@@ -165,7 +165,7 @@ func TestContainerKeepsItsImage(t *testing.T) {
 			if err := s.UnmountRootFS(t.Context(), root); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Remove(t.Context(), "tool:v1", true, true); err != nil {
+			if _, err := s.Remove(t.Context(), "tool:v1", RemoveOptions{Force: true}); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.MountRootFS(t.Context(), "c1", root); err != nil {
@@ -181,7 +181,7 @@ func TestContainerKeepsItsImage(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Remove(t.Context(), id, false, true); err != nil {
+			if _, err := s.Remove(t.Context(), id, RemoveOptions{Force: false}); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.UnmountRootFS(t.Context(), root); err != nil {
@@ -434,7 +434,7 @@ func TestPushOfPartOfAnIndex(t *testing.T) {
 	if err := s.Save(t.Context(), []string{ref}, nil, &archive); err != nil {
 		t.Fatal(err)
 	}
-	if err := open(t, nil).Load(t.Context(), &archive, false, discard); err != nil {
+	if err := open(t, nil).Load(t.Context(), &archive, nil, discard); err != nil {
 		t.Errorf("loading an index of which one platform was saved: %v", err)
 	}
 }
@@ -463,8 +463,9 @@ func TestTwoEnginesOnOneRoot(t *testing.T) {
 func TestBadConfig(t *testing.T) {
 	needRoot(t)
 	for _, c := range []Config{
-		{Mirrors: []string{"registry.example"}}, {Mirrors: []string{"http://u:p@registry.example"}}, {Mirrors: []string{"https://registry.example/path"}},
-		{InsecureRegistries: []string{"http://registry.example"}}, {StorageDriver: "zfs"},
+		{Settings: Settings{Mirrors: []string{"registry.example"}}}, {Settings: Settings{Mirrors: []string{"http://u:p@registry.example"}}},
+		{Settings: Settings{Mirrors: []string{"https://registry.example/path"}}},
+		{Settings: Settings{InsecureRegistries: []string{"http://registry.example"}}}, {StorageDriver: "zfs"},
 	} {
 		c.Root = t.TempDir()
 		if s, err := Open(t.Context(), c); err == nil {

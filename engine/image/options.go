@@ -2,6 +2,7 @@ package image
 
 import (
 	"github.com/moby/moby/api/types/jsonstream"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/getberth/berth/engine/filter"
 )
@@ -16,4 +17,10 @@ type ListOptions struct {
 	SharedSize bool
 	Manifests  bool
 	Filters    filter.Args
+}
+
+// RemoveOptions says how an image is removed.
+type RemoveOptions struct {
+	Force     bool
+	Platforms []ocispec.Platform // only the content of these; requires Force
 }

@@ -42,7 +42,7 @@ func (s *Service) Pull(ctx context.Context, ref string, platform *ocispec.Platfo
 	if !reference.IsNameOnly(named) {
 		return s.pullShared(ctx, named, platform, auth, progress)
 	}
-	session := s.registries.Session(ctx, reference.Domain(named), auth)
+	session := s.now().registries.Session(ctx, reference.Domain(named), auth)
 	tags, err := session.Tags(ctx, named)
 	session.Close()
 	if err != nil {
@@ -90,7 +90,7 @@ type pull struct {
 }
 
 func (p *pull) run(ctx context.Context, key string) error {
-	session := p.s.registries.Session(ctx, reference.Domain(p.ref), p.auth)
+	session := p.s.now().registries.Session(ctx, reference.Domain(p.ref), p.auth)
 	defer session.Close()
 	resolver := session.Resolver()
 	_, target, err := resolver.Resolve(ctx, p.ref.String())
@@ -268,7 +268,7 @@ func (p *pull) fetchLayers(ctx context.Context, m *manifest) error {
 	})
 	group.Go(func() error {
 		downloads, ctx := errgroup.WithContext(ctx)
-		downloads.SetLimit(parallelDownloads)
+		downloads.SetLimit(p.s.now().Downloads)
 		for i, l := range m.manifest.Layers {
 			if ctx.Err() != nil {
 				break

@@ -531,7 +531,7 @@ func TestManyLayersMount(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, nil)
-	if err := s.Load(t.Context(), &archive, false, discard); err != nil {
+	if err := s.Load(t.Context(), &archive, nil, discard); err != nil {
 		t.Fatal(err)
 	}
 	root := mounted(t, s, "c1", "many:v1")

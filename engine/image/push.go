@@ -45,7 +45,7 @@ func (s *Service) Push(ctx context.Context, ref string, platform *ocispec.Platfo
 	}
 	return s.pulls.do(ctx, s.op("push"), progress, func(ctx context.Context, f *feed) error {
 		f.status("", fmt.Sprintf("The push refers to repository [%s]", named.Name()))
-		session := s.registries.Session(ctx, reference.Domain(named), auth)
+		session := s.now().registries.Session(ctx, reference.Domain(named), auth)
 		defer session.Close()
 		for _, img := range list {
 			p := &push{s: s, session: session, img: img, feed: f}
@@ -105,7 +105,7 @@ func (p *push) run(ctx context.Context, platform *ocispec.Platform) error {
 		return err
 	}
 	stop := p.follow()
-	err = remotes.PushContent(ctx, pusher, target, p.s.content, semaphore.NewWeighted(parallelUploads), platforms.All, p.watch)
+	err = remotes.PushContent(ctx, pusher, target, p.s.content, semaphore.NewWeighted(int64(p.s.now().Uploads)), platforms.All, p.watch)
 	stop()
 	if err != nil {
 		return err
@@ -244,5 +244,5 @@ func pushError(name string, err error) error {
 
 // Login checks credentials against the registry that they name.
 func (s *Service) Login(ctx context.Context, auth registry.AuthConfig) (registry.AuthResponse, error) {
-	return s.registries.Login(ctx, auth)
+	return s.now().registries.Login(ctx, auth)
 }

@@ -19,22 +19,25 @@ import (
 )
 
 // Remove takes a name from an image, and the image away with its last name. By id, it goes with all its names; that must be
-// forced when there are several. What containers use is kept unless forced, and while they run even then. prune is accepted
-// as clients send it: parents that only an old builder leaves do not exist here.
-func (s *Service) Remove(ctx context.Context, ref string, force, _ bool) ([]image.DeleteResponse, error) {
+// forced when there are several. What containers use is kept unless forced, and while they run even then. With platforms it keeps
+// its names and loses their content. What clients call pruning has no meaning: parents that only an old builder leaves do not exist here.
+func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) ([]image.DeleteResponse, error) {
 	ctx = inNamespace(ctx)
 	img, err := s.resolve(ctx, ref)
 	if err != nil {
 		return nil, err
+	}
+	if len(o.Platforms) > 0 {
+		return s.removePlatforms(ctx, img, o)
 	}
 	all, err := s.sameTarget(ctx, img.Target.Digest)
 	if err != nil {
 		return nil, err
 	}
 	if byID(ref, img.Target.Digest) || isDangling(img) {
-		return s.removeByID(ctx, img.Target.Digest, all, force)
+		return s.removeByID(ctx, img.Target.Digest, all, o.Force)
 	}
-	return s.removeByName(ctx, ref, img, all, force)
+	return s.removeByName(ctx, ref, img, all, o.Force)
 }
 
 func byID(ref string, id digest.Digest) bool {

@@ -38,7 +38,8 @@ type roots interface {
 	remove(ctx context.Context, key string) error
 	usage(ctx context.Context, key string) (int64, error)        // of the writable layer, in bytes
 	base(ctx context.Context, key string) (digest.Digest, error) // the manifest that it was made of
-	upper(key string) (dir string, ok bool)                      // the folder of nothing but the changes, if there is one
+	user(ctx context.Context, manifest digest.Digest) (key string, ok bool, err error)
+	upper(key string) (dir string, ok bool) // the folder of nothing but the changes, if there is one
 	// release lets go of images that no container uses and no name leads to; it reports whether there were any.
 	release(ctx context.Context, named map[digest.Digest]bool) (bool, error)
 	close()
@@ -92,6 +93,16 @@ func (r *snapshotRoots) base(ctx context.Context, key string) (digest.Digest, er
 	return digest.Digest(info.Labels[labelManifest]), err
 }
 
+func (r *snapshotRoots) user(ctx context.Context, manifest digest.Digest) (key string, ok bool, err error) {
+	err = r.layers.Walk(ctx, func(_ context.Context, info snapshots.Info) error {
+		if k, found := strings.CutPrefix(info.Name, rootFSKey("")); found {
+			key, ok = k, true
+		}
+		return nil
+	}, fmt.Sprintf("labels.%q==%s", labelManifest, manifest))
+	return key, ok, err
+}
+
 func (r *snapshotRoots) upper(string) (string, bool) { return "", false }
 func (r *snapshotRoots) release(context.Context, map[digest.Digest]bool) (bool, error) {
 	return false, nil
@@ -135,7 +146,8 @@ func initKey(d digest.Digest) string { return "init-" + d.String() }
 
 // open finds the containers that there are, and deletes what a crash left of others.
 func (r *overlayRoots) open(ctx context.Context) error {
-	if err := os.MkdirAll(r.dir, 0o711); err != nil {
+	// What containers wrote, set-user-id programs for one, is not for the machine's users. CVE-2021-41091.
+	if err := errors.Join(os.MkdirAll(r.dir, 0o700), os.Chmod(r.dir, 0o700)); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(r.dir)
@@ -372,6 +384,17 @@ func (r *overlayRoots) base(_ context.Context, key string) (digest.Digest, error
 		return "", fmt.Errorf("reading the record of container %s's root filesystem: %w", key, err)
 	}
 	return doc.Manifest, doc.Manifest.Validate()
+}
+
+func (r *overlayRoots) user(_ context.Context, manifest digest.Digest) (key string, ok bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if b := r.bases[manifest]; b != nil {
+		for key := range b.users {
+			return key, true, nil
+		}
+	}
+	return "", false, nil
 }
 
 func (r *overlayRoots) upper(key string) (string, bool) { return filepath.Join(r.dir, key, "fs"), true }

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
 	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/events"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,8 +20,9 @@ import (
 )
 
 // Save writes images as an archive that any engine can load. A name without a tag stands for all tags of its repository; an
-// image that is given by id is saved without a name.
-func (s *Service) Save(ctx context.Context, refs []string, platform *ocispec.Platform, w io.Writer) error {
+// image that is given by id is saved without a name. Of an index everything is saved that is here, or the given platforms only; it
+// keeps its digest, and hence its id, in either case.
+func (s *Service) Save(ctx context.Context, refs []string, only []ocispec.Platform, w io.Writer) error {
 	ctx = inNamespace(ctx)
 	ctx, done, err := s.withLease(ctx)
 	if err != nil {
@@ -28,7 +30,7 @@ func (s *Service) Save(ctx context.Context, refs []string, platform *ocispec.Pla
 	}
 	defer done()
 	opts := []archive.ExportOpt{
-		archive.WithSkipNonDistributableBlobs(), archive.WithPlatform(anyPlatform{s.host}), archive.WithSkipMissing(s.content),
+		archive.WithSkipNonDistributableBlobs(), archive.WithPlatform(platformChoice{s.host, only}), archive.WithSkipMissing(s.content),
 	}
 	var saved []images.Image
 	for _, ref := range refs {
@@ -37,7 +39,7 @@ func (s *Service) Save(ctx context.Context, refs []string, platform *ocispec.Pla
 			return err
 		}
 		for _, img := range chosen {
-			opt, err := s.exportOpt(ctx, img, platform)
+			opt, err := s.exportOpt(ctx, img, only)
 			if err != nil {
 				return err
 			}
@@ -56,10 +58,13 @@ func (s *Service) Save(ctx context.Context, refs []string, platform *ocispec.Pla
 	return nil
 }
 
-// anyPlatform takes every platform and prefers the host's: old engines find only the first in an archive.
-type anyPlatform struct{ platforms.MatchComparer }
+// platformChoice takes some platforms, or every one, and prefers the host's: old engines find only the first in an archive.
+type platformChoice struct {
+	platforms.MatchComparer
+	only []ocispec.Platform
+}
 
-func (anyPlatform) Match(ocispec.Platform) bool { return true }
+func (c platformChoice) Match(p ocispec.Platform) bool { return wanted(c.only, p) }
 
 // toSave are the records that a reference stands for; one without a name for an image that is given by id.
 func (s *Service) toSave(ctx context.Context, ref string) ([]images.Image, error) {
@@ -97,14 +102,14 @@ func (s *Service) repository(ctx context.Context, named reference.Named) ([]imag
 }
 
 // exportOpt adds an image to an archive and keeps it until the lease ends.
-func (s *Service) exportOpt(ctx context.Context, img images.Image, platform *ocispec.Platform) (archive.ExportOpt, error) {
+func (s *Service) exportOpt(ctx context.Context, img images.Image, only []ocispec.Platform) (archive.ExportOpt, error) {
 	target := img.Target
-	if platform != nil {
-		m, err := s.manifest(ctx, target, platform)
-		if err != nil {
+	for _, p := range only {
+		if _, err := s.manifest(ctx, target, &p); errdefs.IsNotFound(err) {
+			return nil, noPlatform(familiar(img), &p)
+		} else if err != nil {
 			return nil, err
 		}
-		target = bare(m.desc)
 	}
 	if err := s.hold(ctx, target); err != nil {
 		return nil, err

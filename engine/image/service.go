@@ -27,8 +27,6 @@ import (
 	"github.com/moby/moby/api/types/events"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
-
-	"github.com/getberth/berth/engine/image/remote"
 )
 
 // Namespace is the one namespace of containerd's stores that the engine uses.
@@ -57,13 +55,12 @@ type User struct {
 
 // Config says where images live and where they come from. Only Root is required.
 type Config struct {
-	Root               string   // holds everything; made when absent
-	Mirrors            []string // http(s)://host[:port], asked before docker.io
-	InsecureRegistries []string // host, host:port or CIDR; 127.0.0.0/8 always is
-	StorageDriver      string   // "overlayfs" or "overlay2", "native" or "vfs"; empty means what works
-	Platform           ocispec.Platform
-	UserAgent          string
-	Events             Events
+	Root string // holds everything; made when absent
+	Settings
+	StorageDriver string // "overlayfs" or "overlay2", "native" or "vfs"; empty means what works
+	Platform      ocispec.Platform
+	UserAgent     string
+	Events        Events
 	// InUse returns the containers whose image has this id. It may be called at any time after Open, by any goroutine, but
 	// never while the service holds a lock. Nil means that there are no containers.
 	InUse func(imageID string) []User
@@ -84,8 +81,9 @@ type Service struct {
 	layers      snapshots.Snapshotter
 	layersDisk  snapshots.Snapshotter // under layers; closed last
 	snapshotter string
-	registries  *remote.Registries
+	settings    atomic.Pointer[settings]
 	mountDir    string // for mounts that do not outlive a call
+	limits      layerLimits
 
 	unpacking keyed     // by chain id
 	pulls     flights   // of concurrent clients that want the same
@@ -108,14 +106,14 @@ type Service struct {
 
 // Open opens the stores under c.Root, which a crash may have left in any state. Close it.
 func Open(ctx context.Context, c Config) (_ *Service, err error) {
-	s := &Service{cfg: c, mountDir: filepath.Join(c.Root, "mounts")}
+	s := &Service{cfg: c, mountDir: filepath.Join(c.Root, "mounts"), limits: defaultLimits()}
 	defer func() {
 		if err != nil {
 			_ = s.closeStores()
 			err = fmt.Errorf("opening the image store %s: %w", c.Root, err)
 		}
 	}()
-	if s.registries, err = remote.New(c.Mirrors, c.InsecureRegistries, c.UserAgent); err != nil {
+	if err := s.Reconfigure(c.Settings); err != nil {
 		return nil, err
 	}
 	s.choosePlatform()
@@ -152,6 +150,10 @@ func (s *Service) openStores() error {
 		if err := os.MkdirAll(dir, 0o711); err != nil { // containers with user namespaces must get through
 			return err
 		}
+	}
+	// Blobs are for nobody else on the machine; and their garbage is collected only where there is a folder of them.
+	if err := errors.Join(os.MkdirAll(filepath.Join(root, "content", "blobs", "sha256"), 0o755), os.Chmod(filepath.Join(root, "content"), 0o700)); err != nil {
+		return err
 	}
 	blobs, err := local.NewStore(filepath.Join(root, "content"))
 	if err != nil {

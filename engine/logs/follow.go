@@ -71,28 +71,16 @@ func (r *reader) rotation(ctx context.Context) (more bool, err error) {
 		}
 		return false, nil
 	}
-	files, err := openAll(r.cfg)
+	var than *source
+	if len(r.files) == 1 {
+		than = r.files[0]
+	}
+	files, err := openAll(r.cfg, than)
 	if err != nil {
 		return false, err
 	}
-	if len(r.files) == 1 {
-		files = r.newer(files)
-	}
 	r.files = append(r.files, files...)
 	return len(files) > 0, ctx.Err()
-}
-
-// newer closes those files that are not newer than the one being read. When that is gone, all are.
-func (r *reader) newer(files []*source) []*source {
-	for i, s := range files {
-		if os.SameFile(s.info, r.files[0].info) {
-			for _, old := range files[:i+1] {
-				old.file.Close()
-			}
-			return files[i+1:]
-		}
-	}
-	return files
 }
 
 // pollEvery is how often a log is looked at where the kernel cannot tell of changes.

@@ -33,7 +33,7 @@ type Query struct {
 // Read calls emit for each line that q selects, oldest first, across rotated files. Records that are torn or broken are
 // skipped. With Follow it stays until Done, Until, the end of ctx (whose error it returns) or an error of emit.
 func Read(ctx context.Context, c Config, q Query, emit func(Line) error) error {
-	if c.Driver == "none" {
+	if !c.kept() {
 		return ErrUnreadable
 	}
 	r := &reader{cfg: c, query: q, emit: emit}
@@ -71,7 +71,7 @@ func (r *reader) close() {
 }
 
 func (r *reader) run(ctx context.Context) error {
-	files, err := openAll(r.cfg)
+	files, err := openAll(r.cfg, nil)
 	if err != nil {
 		return err
 	}
@@ -91,34 +91,46 @@ func (r *reader) run(ctx context.Context) error {
 	return nil
 }
 
-// openAll opens every file of the log. Going from the newest to the oldest, in the direction that rotation moves them,
+// openAll opens the files of the log that are newer than one, or all when it is nil or gone. Going from the newest to the oldest, in the direction that rotation moves them,
 // none is missed and those met twice are dropped.
-func openAll(c Config) ([]*source, error) {
+func openAll(c Config, than *source) ([]*source, error) {
 	var files []*source
 	for i := range max(c.MaxFile, 1) {
-		f, err := os.Open(rotated(c.Path, i))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err == nil {
-			var info os.FileInfo
-			if info, err = f.Stat(); err == nil {
-				s := &source{file: f, size: info.Size(), info: info}
-				if len(files) > 0 && os.SameFile(files[0].info, info) {
-					f.Close()
-					continue
-				}
-				files = append([]*source{s}, files...)
-				continue
+		s, err := openOne(rotated(c.Path, i))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+		case err != nil:
+			for _, s := range files {
+				s.file.Close()
 			}
-			f.Close()
-		}
-		for _, s := range files {
+			return nil, fmt.Errorf("reading log: %w", err)
+		case than != nil && s.same(than):
 			s.file.Close()
+			return files, nil
+		case len(files) > 0 && files[0].same(s):
+			s.file.Close()
+		default:
+			files = append([]*source{s}, files...)
 		}
-		return nil, fmt.Errorf("reading log: %w", err)
 	}
 	return files, nil
+}
+
+// openOne opens a file, or what it was compressed to.
+func openOne(path string) (*source, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return openCompressed(path + gzSuffix)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &source{file: f, size: info.Size(), info: info}, nil
 }
 
 // seekTail drops or forwards the files so that Query.Tail lines are left.

@@ -14,6 +14,7 @@ const maxRecord = 1 << 20
 type source struct {
 	file   *os.File
 	info   os.FileInfo // of the moment when it was opened
+	plain  string      // identity of the file that this one was compressed from; empty for one that is not compressed
 	size   int64
 	offset int64 // of the next byte to read
 	limit  int64 // where to stop; 0 means at the end of the file
@@ -22,6 +23,20 @@ type source struct {
 	start    int    // of the unreturned part of buf
 	scanned  int    // bytes of it known to hold no newline
 	overlong bool   // in the middle of a line that is too long
+}
+
+// same says whether two files hold the same records.
+func (s *source) same(other *source) bool {
+	switch {
+	case s.plain == "" && other.plain == "":
+		return os.SameFile(s.info, other.info)
+	case s.plain != "" && other.plain != "":
+		return s.plain == other.plain
+	case s.plain != "":
+		return other.same(s)
+	}
+	info, err := s.file.Stat() // by now it is written no more
+	return err == nil && identity(info) == other.plain
 }
 
 // next returns the next line without its newline, valid until the next call, or nil at the (present) end of the file.

@@ -29,12 +29,17 @@ type Writer struct {
 	cfg   Config
 	attrs []byte // the attrs member of every record, ready to be copied
 
-	mu      sync.Mutex // guards what follows
-	file    *os.File   // nil for the driver "none"
-	size    int64
-	torn    bool // the file ends in the middle of a line
-	batch   []byte
-	pending map[string]*unfinished
+	queue *queue // nil when writers wait
+
+	mu          sync.Mutex // guards what follows
+	forward     forwarder  // nil when lines go nowhere else
+	closing     bool
+	compressing chan struct{} // closed when the last rotated file is compressed; nil when there was none
+	file        *os.File      // nil when nothing is kept
+	size        int64
+	torn        bool // the file ends in the middle of a line
+	batch       []byte
+	pending     map[string]*unfinished
 }
 
 // unfinished is the part of a line that has no newline yet.
@@ -46,20 +51,40 @@ type unfinished struct {
 // Open continues the log at c.Path, or begins it.
 func Open(c Config) (*Writer, error) {
 	w := &Writer{cfg: c, pending: map[string]*unfinished{Stdout: {}, Stderr: {}}}
-	if c.Driver == "none" {
-		return w, nil
+	if c.Forward != nil {
+		forward, err := dial(*c.Forward)
+		if err != nil {
+			return nil, fmt.Errorf("failed to initialize logging driver: %w", err)
+		}
+		w.forward = forward
+	}
+	if err := w.begin(); err != nil {
+		w.Close()
+		return nil, err
+	}
+	if c.Buffer > 0 {
+		w.queue = newQueue(c.Buffer, w.write)
+	}
+	return w, nil
+}
+
+// begin opens what is to be kept.
+func (w *Writer) begin() error {
+	c := w.cfg
+	if !c.kept() {
+		return nil
 	}
 	if len(c.Attrs) > 0 {
 		attrs, err := json.Marshal(c.Attrs)
 		if err != nil {
-			return nil, fmt.Errorf("encoding log attributes: %w", err)
+			return fmt.Errorf("encoding log attributes: %w", err)
 		}
 		w.attrs = append([]byte(`,"attrs":`), attrs...)
 	}
 	if err := os.MkdirAll(filepath.Dir(c.Path), 0o700); err != nil {
-		return nil, fmt.Errorf("opening log: %w", err)
+		return fmt.Errorf("opening log: %w", err)
 	}
-	return w, w.open(0)
+	return w.open(0)
 }
 
 func (w *Writer) open(flags int) error {
@@ -82,11 +107,18 @@ func (w *Writer) open(flags int) error {
 }
 
 // Write takes what a stream produced at a time. A line is kept once it is complete, cut after 16 KiB as Docker does.
-// An error means that lines were lost; the next Write tries anew.
+// An error means that lines were lost; the next Write tries anew. With Config.Buffer it is of an earlier Write.
 func (w *Writer) Write(stream string, p []byte, at time.Time) error {
+	if w.queue != nil {
+		return w.queue.put(stream, p, at)
+	}
+	return w.write(stream, p, at)
+}
+
+func (w *Writer) write(stream string, p []byte, at time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.file == nil && w.cfg.Driver == "none" {
+	if !w.cfg.kept() && w.forward == nil {
 		return nil
 	}
 	u := w.pending[stream]
@@ -142,21 +174,34 @@ func (u *unfinished) keep(text []byte, at time.Time) {
 	u.text = append(u.text, text...)
 }
 
-// emit adds one record to the batch: what was pending and text, with a newline if the line ends here.
+// emit keeps one record and passes it on: what was pending and text, with a newline if the line ends here.
 func (w *Writer) emit(stream string, u *unfinished, text []byte, ends bool, at time.Time) error {
-	var err error
-	if w.cfg.MaxSize > 0 && w.size+int64(len(w.batch)) >= w.cfg.MaxSize {
-		err = errors.Join(w.flush(), w.rotate())
-	}
 	if u.since.IsZero() {
 		u.since = at
 	}
-	b := append(w.batch, `{"log":"`...)
 	if len(u.text) > 0 {
 		// A character of several bytes may be split between the two, so they are joined before they are encoded.
 		u.text = append(u.text, text...)
 		text = u.text
 	}
+	var err error
+	if w.forward != nil {
+		err = w.forward.send(stream, text, u.since, !ends && !w.closing)
+	}
+	if w.cfg.kept() {
+		err = errors.Join(err, w.keep(stream, text, ends, u.since))
+	}
+	u.text = u.text[:0]
+	return err
+}
+
+// keep adds one record to the batch.
+func (w *Writer) keep(stream string, text []byte, ends bool, since time.Time) error {
+	var err error
+	if w.cfg.MaxSize > 0 && w.size+int64(len(w.batch)) >= w.cfg.MaxSize {
+		err = errors.Join(w.flush(), w.rotate())
+	}
+	b := append(w.batch, `{"log":"`...)
 	b = appendEscaped(b, text)
 	if ends {
 		b = append(b, `\n`...)
@@ -166,9 +211,8 @@ func (w *Writer) emit(stream string, u *unfinished, text []byte, ends bool, at t
 	b = append(b, '"')
 	b = append(b, w.attrs...)
 	b = append(b, `,"time":"`...)
-	b = u.since.UTC().AppendFormat(b, time.RFC3339Nano)
+	b = since.UTC().AppendFormat(b, time.RFC3339Nano)
 	w.batch = append(b, "\"}\n"...)
-	u.text = u.text[:0]
 	return err
 }
 
@@ -214,13 +258,36 @@ func (w *Writer) rotate() error {
 	if w.cfg.MaxFile < 2 {
 		return w.open(os.O_TRUNC)
 	}
+	if w.compressing != nil {
+		<-w.compressing
+	}
 	for i := w.cfg.MaxFile - 1; i > 0; i-- {
-		err := os.Rename(rotated(w.cfg.Path, i-1), rotated(w.cfg.Path, i))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := shift(rotated(w.cfg.Path, i-1), rotated(w.cfg.Path, i)); err != nil {
 			return errors.Join(fmt.Errorf("rotating log: %w", err), w.open(0))
 		}
 	}
+	if w.cfg.Compress {
+		w.compressing = make(chan struct{})
+		go func(done chan<- struct{}) {
+			defer close(done)
+			_ = compress(rotated(w.cfg.Path, 1)) // what could not be compressed is readable as it is
+		}(w.compressing)
+	}
 	return w.open(0)
+}
+
+// shift renames a rotated file, compressed or not, over one that goes.
+func shift(from, to string) error {
+	for _, suffix := range []string{"", gzSuffix} {
+		err := os.Rename(from+suffix, to+suffix)
+		if errors.Is(err, os.ErrNotExist) {
+			err = os.Remove(to + suffix)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // rotated is the path of the file that i rotations have passed over.
@@ -233,18 +300,33 @@ func rotated(path string, i int) string {
 
 // Close keeps lines that have no end yet and closes the file.
 func (w *Writer) Close() error {
+	if w.queue != nil {
+		w.queue.close()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.file == nil {
+	if w.closing {
 		return nil
 	}
+	w.closing = true
 	var errs error
 	for _, stream := range []string{Stdout, Stderr} {
 		if u := w.pending[stream]; len(u.text) > 0 {
 			errs = errors.Join(errs, w.emit(stream, u, nil, false, u.since))
 		}
 	}
-	errs = errors.Join(errs, w.flush(), w.file.Close())
-	w.file = nil
+	if w.file != nil || len(w.batch) > 0 {
+		errs = errors.Join(errs, w.flush())
+	}
+	if w.file != nil {
+		errs = errors.Join(errs, w.file.Close())
+		w.file = nil
+	}
+	if w.forward != nil {
+		errs = errors.Join(errs, w.forward.close())
+	}
+	if w.compressing != nil {
+		<-w.compressing
+	}
 	return errs
 }

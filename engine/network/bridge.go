@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -117,8 +118,15 @@ func (s *Service) configureDefault(rec *networkRecord, before netip.Prefix) erro
 		mtu = defaultMTU
 	}
 	rec.Options = map[string]string{
-		optDefault: "true", optICC: "true", optMasquerade: "true", optHostBinding: "0.0.0.0",
-		optBridgeName: rec.Bridge, optMTU: strconv.Itoa(mtu),
+		optDefault: "true", optICC: strconv.FormatBool(enabled(s.cfg.ICC)), optMasquerade: strconv.FormatBool(enabled(s.cfg.IPMasq)),
+		optHostBinding: cmp.Or(s.cfg.IP, "0.0.0.0"), optBridgeName: rec.Bridge, optMTU: strconv.Itoa(mtu),
+	}
+	rec.Range = netip.Prefix{}
+	if s.cfg.Within == "" {
+		return nil
+	}
+	if rec.Range, err = netip.ParsePrefix(s.cfg.Within); err != nil || !rec.Subnet.Contains(rec.Range.Addr()) || rec.Range.Bits() < rec.Subnet.Bits() {
+		return fmt.Errorf("fixed-cidr %q is not a part of %s", s.cfg.Within, rec.Subnet)
 	}
 	return nil
 }
@@ -149,7 +157,7 @@ func (s *Service) defaultAddress(rec *networkRecord, before netip.Prefix) (netip
 	if before.IsValid() && !ipam.Overlaps(before, taken) {
 		return netip.PrefixFrom(rec.Gateway, before.Bits()), nil
 	}
-	subnet, err := ipam.PickSubnet(taken)
+	subnet, err := ipam.PickSubnet(s.cfg.Pools, taken)
 	return netip.PrefixFrom(subnet.Addr().Next(), subnet.Bits()), err
 }
 

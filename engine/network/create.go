@@ -112,7 +112,7 @@ func (s *Service) planAddresses(rec *networkRecord, want *network.IPAM) error {
 		asked = want.Config[0]
 	}
 	if !asked.Subnet.IsValid() {
-		rec.Subnet, err = ipam.PickSubnet(taken)
+		rec.Subnet, err = ipam.PickSubnet(s.cfg.Pools, taken)
 		if err != nil {
 			return errdefs.ErrInvalidArgument.WithMessage(err.Error())
 		}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/getberth/berth/engine/config"
 	"github.com/getberth/berth/engine/network/firewall"
+	"github.com/getberth/berth/engine/network/ipam"
 )
 
 // Events takes what happened; it never blocks.
@@ -33,7 +34,14 @@ type Config struct {
 
 	Bridge string // interface of the default network: docker0, another one that exists, or "none" for no default network
 	BIP    string // address of the default bridge, e.g. 172.26.0.1/16
+	Within string // part of BIP's subnet that containers of the default bridge get addresses of; all of it when empty
+	ICC    *bool  // false: containers of the default bridge do not reach each other
+	IPMasq *bool  // false: what containers of the default bridge send is not masqueraded
+	IP     string // IPv4 address where ports of the default bridge are published that name none
 	MTU    int    // of networks that ask for none; 0 means 1500
+
+	// Pools are where networks get their subnets from that ask for none; Docker's own when empty.
+	Pools []ipam.Range
 
 	IPTables *bool // false: no NAT, no isolation; ports are published by the proxy alone
 	// Relay is the address from which a light VM's host relays connections to its own loopback: they find what containers

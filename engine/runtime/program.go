@@ -57,13 +57,7 @@ func checkSupervisor(path string) (err error) {
 // loadSupervisor copies the supervisor into memory and seals it. From there it runs without a file that could be replaced
 // or be missing, and libcontainer need not copy it for each container against CVE-2019-5736.
 func loadSupervisor(path string) (*os.File, error) {
-	var from io.ReadCloser
-	var err error
-	if path != "" {
-		from, err = os.Open(path)
-	} else {
-		from, err = embedded.Open(embeddedShim)
-	}
+	from, err := openSupervisor(path)
 	if err != nil {
 		return nil, fmt.Errorf("loading the supervisor: %w", err)
 	}
@@ -73,6 +67,14 @@ func loadSupervisor(path string) (*os.File, error) {
 		return nil, fmt.Errorf("loading the supervisor: %w", err)
 	}
 	return file, nil
+}
+
+// openSupervisor opens the embedded supervisor, or the one that path names.
+func openSupervisor(path string) (io.ReadCloser, error) {
+	if path != "" {
+		return os.Open(path)
+	}
+	return embedded.Open(embeddedShim)
 }
 
 func sealed(name string, content io.Reader) (*os.File, error) {

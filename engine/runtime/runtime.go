@@ -19,6 +19,7 @@ import (
 // Config says where a Service keeps its state.
 type Config struct {
 	ExecRoot string // absolute; bundles are made in its folder "containers"
+	Root     string // of what outlives a reboot, on whose file system programs may run; ExecRoot when empty
 	Shim     string // path of the supervisor; empty means the embedded one
 }
 
@@ -26,6 +27,7 @@ type Config struct {
 type Service struct {
 	bundles string
 	program program
+	init    initProgram
 	cgroups *hierarchies
 	spares  spares
 }
@@ -46,7 +48,12 @@ func New(c Config) (*Service, error) {
 	if err := checkSupervisor(c.Shim); err != nil {
 		return nil, err
 	}
-	return &Service{bundles: bundles, program: program{path: c.Shim}, cgroups: groups}, nil
+	if c.Root == "" {
+		c.Root = c.ExecRoot
+	}
+	return &Service{
+		bundles: bundles, program: program{path: c.Shim}, cgroups: groups, init: initProgram{path: filepath.Join(c.Root, InitName)},
+	}, nil
 }
 
 // Warm has a supervisor wait for the first container. It takes reading the supervisor's 7 MB and starting it, for which an engine

@@ -20,8 +20,8 @@ import (
 type Context struct {
 	Name        string
 	Description string
-	Host        string // "tcp://127.0.10.1:2376"
-	CA          []byte // PEM, as the other two
+	Host        string // "tcp://127.0.10.1:2376", or a local socket
+	CA          []byte // PEM, as the other two; empty for a local socket, which has no TLS
 	Cert, Key   []byte
 }
 
@@ -104,15 +104,22 @@ func Write(dir string, c Context) error {
 		return err
 	}
 	certs := filepath.Join(tlsDir(dir, c.Name), dockerEndpoint)
-	// The document comes last: a context without it is none.
-	for _, f := range []struct {
+	type file struct {
 		path string
 		data []byte
 		mode fs.FileMode
-	}{
-		{filepath.Join(certs, "ca.pem"), c.CA, 0o600}, {filepath.Join(certs, "cert.pem"), c.Cert, 0o600},
-		{filepath.Join(certs, "key.pem"), c.Key, 0o600}, {filepath.Join(metaDir(dir, c.Name), metaFile), doc, 0o644},
-	} {
+	}
+	files := []file{
+		{filepath.Join(certs, "ca.pem"), c.CA, 0o600}, {filepath.Join(certs, "cert.pem"), c.Cert, 0o600}, {filepath.Join(certs, "key.pem"), c.Key, 0o600},
+	}
+	if len(c.CA) == 0 {
+		files = nil
+		if err := os.RemoveAll(tlsDir(dir, c.Name)); err != nil {
+			return fmt.Errorf("writing the docker context %q: %w", c.Name, err)
+		}
+	}
+	// The document comes last: a context without it is none.
+	for _, f := range append(files, file{filepath.Join(metaDir(dir, c.Name), metaFile), doc, 0o644}) {
 		if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
 			return fmt.Errorf("writing the docker context %q: %w", c.Name, err)
 		}

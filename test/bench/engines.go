@@ -179,22 +179,24 @@ func stopAll(servers ...*server) error {
 	return errors.Join(errs...)
 }
 
-// measureEngines compares the engines on this host: how long a container takes, and what memory is used.
-func measureEngines(ctx context.Context, b *bench) (figures []figure, err error) {
-	progress("starting berthd and dockerd on this host")
-	ours, peer, err := b.servers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, stopAll(ours, peer)) }()
-	for _, measure := range []func(context.Context, *bench, *server, *server) ([]figure, error){measureResident, measureRuns, measureIdle} {
-		got, err := measure(ctx, b, ours, peer)
+// engines is a part that compares the engines on this host.
+func engines(measures ...func(context.Context, *bench, *server, *server) ([]figure, error)) func(context.Context, *bench) ([]figure, error) {
+	return func(ctx context.Context, b *bench) (figures []figure, err error) {
+		progress("starting berthd and dockerd on this host")
+		ours, peer, err := b.servers(ctx)
 		if err != nil {
 			return nil, err
 		}
-		figures = append(figures, got...)
+		defer func() { err = errors.Join(err, stopAll(ours, peer)) }()
+		for _, measure := range measures {
+			got, err := measure(ctx, b, ours, peer)
+			if err != nil {
+				return nil, err
+			}
+			figures = append(figures, got...)
+		}
+		return figures, nil
 	}
-	return figures, nil
 }
 
 // measureRuns times the same client's `docker run` against both engines, in turns.

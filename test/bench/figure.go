@@ -21,15 +21,18 @@ type figure struct {
 	target target
 }
 
-// target is a promise: an upper bound of our median or, with ratio, of our median divided by the peer's. The zero value promises
-// nothing.
+// target is a promise: an upper bound of our median or, with ratio, of our median divided by the peer's; or that there is none of
+// what is counted. The zero value promises nothing.
 type target struct {
 	most  float64
 	ratio bool
+	none  bool
 }
 
 func (t target) String() string {
 	switch {
+	case t.none:
+		return "0"
 	case t.most == 0:
 		return "-"
 	case t.ratio:
@@ -61,6 +64,10 @@ func (f figure) verdict() string {
 		got = f.ratio()
 	}
 	switch {
+	case f.target.none && len(f.ours) > 0 && slices.Max(f.ours) == 0:
+		return "met"
+	case f.target.none && len(f.ours) > 0:
+		return "missed"
 	case f.target.most == 0 || got == 0:
 		return "-"
 	case got <= f.target.most:

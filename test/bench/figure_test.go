@@ -27,6 +27,8 @@ func TestFigureTellsWhetherItsTargetIsMet(t *testing.T) {
 		{figure{what: "a", unit: "ms", ours: []float64{12, 8, 10}, target: target{most: 10}}, []string{"a", "10 ms (8–12)", "-", "-", "≤ 10", "met"}},
 		{figure{what: "b", unit: "MB", ours: []float64{6}, peer: []float64{10}, with: "other", target: target{most: 0.5, ratio: true}}, []string{"b", "6 MB", "10 MB, other", "0.60x", "≤ 0.5x", "missed"}},
 		{figure{what: "c", unit: "s", ours: []float64{1.234}, target: target{most: 3, ratio: true}}, []string{"c", "1.23 s", "-", "-", "≤ 3x", "-"}},
+		{figure{what: "d", unit: "requests", ours: []float64{0}, target: target{none: true}}, []string{"d", "0 requests", "-", "-", "0", "met"}},
+		{figure{what: "e", unit: "requests", ours: []float64{0, 0, 1}, target: target{none: true}}, []string{"e", "0 requests (0–1)", "-", "-", "0", "missed"}},
 	} {
 		if got := c.f.cells(); !slices.Equal(got, c.want) {
 			t.Errorf("cells = %q, want %q", got, c.want)

@@ -24,8 +24,10 @@ type options struct {
 	runs     int    // rounds of docker run
 	idle     int    // containers whose memory is measured
 	starts   int    // rounds of berth env
-	installs int    // rounds of installing an engine on a Debian
+	lists    int    // rounds of berth ls
+	pulls    int    // rounds of pulling and loading an image
 	only     string // names of the parts to run, with commas
+	installs int    // rounds of installing an engine on a Debian
 }
 
 func main() {
@@ -36,6 +38,8 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 21, "rounds of docker run")
 	flag.IntVar(&o.idle, "idle", 10, "idle containers whose memory is measured")
 	flag.IntVar(&o.starts, "starts", 51, "rounds of berth env")
+	flag.IntVar(&o.lists, "lists", 5, "rounds of berth ls")
+	flag.IntVar(&o.pulls, "pulls", 5, "rounds of pulling and of loading an image of 300 MB")
 	flag.IntVar(&o.installs, "installs", 2, "rounds of installing an engine on a Debian")
 	flag.StringVar(&o.only, "only", "", "parts to run, with commas: "+strings.Join(names(), ", "))
 	flag.Parse()
@@ -58,7 +62,10 @@ func parts() []part {
 	return []part{
 		{"sizes", measureSizes},
 		{"env", measureEnv},
-		{"engine", measureEngines},
+		{"ls", measureList},
+		{"creates", measureCreates},
+		{"engine", engines(measureResident, measureRuns, measureIdle)},
+		{"images", engines(measureImages)},
 		{"vm", measureVM},
 		{"install", measureInstall},
 	}
@@ -81,7 +88,7 @@ func run(ctx context.Context, o options) (err error) {
 	if o.bin, err = filepath.Abs(o.bin); err != nil {
 		return err
 	}
-	for _, f := range []string{"berth", "berth-switch", "berthd", "bareinit", "guest/manifest.json"} {
+	for _, f := range []string{"berth", "berth-full", "berth-switch", "berthd", "bareinit", "guest/manifest.json"} {
 		if _, err := os.Stat(filepath.Join(o.bin, f)); err != nil {
 			return fmt.Errorf("%w\nhint: run `make bench`", err)
 		}

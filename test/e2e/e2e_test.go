@@ -3,9 +3,13 @@
 package e2e
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -54,7 +58,7 @@ func binaries(t *testing.T) string {
 	if os.Getenv("CI") != "" {
 		skip = t.Fatalf
 	}
-	for _, f := range []string{"berth", "berth-switch", "berthd", "guest/manifest.json"} {
+	for _, f := range []string{"berth", "berth-full", "berth-switch", "berthd", "guest/manifest.json"} {
 		if _, err := os.Stat(filepath.Join(bin, f)); err != nil {
 			skip("bin/%s is missing: run `make guest` first", f)
 		}
@@ -70,10 +74,33 @@ func binaries(t *testing.T) string {
 // world is what all scenarios share.
 type world struct {
 	bin    string
-	home   string // of the user, with the store in it
-	store  string // folder in home
-	small  bool   // home is a file system of its own
-	mirror string // of Docker Hub, as the machine reaches it
+	home   string   // of the user, with the store in it
+	store  string   // folder in home
+	small  bool     // home is a file system of its own
+	mirror string   // of Docker Hub, as the machine reaches it
+	ports  []string // P1, P2 and so on for the scenarios: free ports of this host
+}
+
+// freePorts are ports that nobody listens on, as variables P1 to P5. They lie below those that the kernel gives to connections.
+func freePorts(t *testing.T) []string {
+	t.Helper()
+	var vars []string
+	for port := 20000 + rand.IntN(8000); port < 32000 && len(vars) < 5; port++ {
+		tcp, err := net.Listen("tcp", ":"+strconv.Itoa(port))
+		if err != nil {
+			continue
+		}
+		udp, err := net.ListenPacket("udp", ":"+strconv.Itoa(port))
+		if err == nil {
+			vars = append(vars, fmt.Sprintf("P%d=%d", len(vars)+1, port))
+			udp.Close()
+		}
+		tcp.Close()
+	}
+	if len(vars) < 5 {
+		t.Fatal("this host has no free ports")
+	}
+	return vars
 }
 
 func newWorld(t *testing.T, bin string) *world {
@@ -98,7 +125,7 @@ func newWorld(t *testing.T, bin string) *world {
 		}
 	}
 	_, port, _ := strings.Cut(reg.Host(), ":")
-	return &world{bin: bin, home: home, store: "store", mirror: "http://host.berth.internal:" + port}
+	return &world{bin: bin, home: home, store: "store", mirror: "http://host.berth.internal:" + port, ports: freePorts(t)}
 }
 
 // echoImage holds nothing but a server of UDP echoes, since busybox has none.
@@ -137,6 +164,7 @@ func (w *world) environ() []string {
 
 func (w *world) setup(e *testscript.Env) error {
 	e.Vars = append(e.Vars, w.environ()...)
+	e.Vars = append(e.Vars, w.ports...)
 	e.Vars = append(e.Vars, w.clientEnv()...)
 	return nil
 }

@@ -185,6 +185,20 @@ func simulator(t *testing.T) string {
 // call asks the API.
 func (c cloud) call(t *testing.T, method, path string, body, answer any) {
 	t.Helper()
+	text := c.ask(t, method, path, body)
+	if err := json.Unmarshal(text, answer); err != nil {
+		t.Fatalf("%s %s: %v: %s", method, path, err, text)
+	}
+}
+
+// control tells the simulator what is to go wrong.
+func (c cloud) control(t *testing.T, path string, body any) {
+	t.Helper()
+	c.ask(t, http.MethodPost, path, body)
+}
+
+func (c cloud) ask(t *testing.T, method, path string, body any) []byte {
+	t.Helper()
 	data, err := json.Marshal(body)
 	if err != nil {
 		t.Fatal(err)
@@ -204,12 +218,10 @@ func (c cloud) call(t *testing.T, method, path string, body, answer any) {
 	if err == nil && res.StatusCode >= 300 {
 		err = errors.New(res.Status)
 	}
-	if err == nil {
-		err = json.Unmarshal(text, answer)
-	}
 	if err != nil {
 		t.Fatalf("%s %s: %v: %s", method, path, err, text)
 	}
+	return text
 }
 
 // droplet makes a machine and returns its address.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/getberth/berth/test/images"
@@ -47,7 +49,8 @@ func user(bin, home, mirror string) []string {
 	}
 }
 
-// serveMirror serves busybox to the hosts, which reach this computer at the address, and returns its URL.
+// serveMirror serves busybox, and what stands in for progrium/consul, to the hosts, which reach this computer at the address, and
+// returns its URL.
 func serveMirror(t *testing.T, address string) string {
 	t.Helper()
 	reg, err := images.Serve(images.RegistryOptions{Addr: address + ":0"})
@@ -62,7 +65,22 @@ func serveMirror(t *testing.T, address string) string {
 	if err := reg.Add("library/busybox:latest", busybox); err != nil {
 		t.Fatal(err)
 	}
+	if err := reg.Add("progrium/consul:latest", consul(t, busybox)); err != nil {
+		t.Fatal(err)
+	}
 	return "http://" + reg.Host()
+}
+
+// consul is an image with an entry point, which serves its arguments on port 8500.
+func consul(t *testing.T, base v1.Image) v1.Image {
+	t.Helper()
+	img, err := mutate.Config(base, v1.Config{
+		Entrypoint: []string{"sh", "-c", `mkdir /www && echo "consul $*" >/www/index.html && exec httpd -f -h /www -p 8500`, "consul"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
 }
 
 // binaries returns the folder of what `make build` builds. Where somebody runs `go test` without make, the test is skipped; CI

@@ -44,7 +44,19 @@ func Build(config v1.Config, layers ...Layer) (v1.Image, error) {
 
 // BuildFor makes an image for a platform.
 func BuildFor(p v1.Platform, config v1.Config, layers ...Layer) (v1.Image, error) {
-	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	return extend(mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON), p, config, layers)
+}
+
+// Extend makes an image of another and more layers. config replaces that of the other.
+func Extend(base v1.Image, config v1.Config, layers ...Layer) (v1.Image, error) {
+	cf, err := base.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	return extend(base, *cf.Platform(), config, layers)
+}
+
+func extend(base v1.Image, p v1.Platform, config v1.Config, layers []Layer) (v1.Image, error) {
 	var adds []mutate.Addendum
 	for _, l := range layers {
 		add, err := addendum(l)
@@ -53,7 +65,7 @@ func BuildFor(p v1.Platform, config v1.Config, layers ...Layer) (v1.Image, error
 		}
 		adds = append(adds, add)
 	}
-	img, err := mutate.Append(img, adds...)
+	img, err := mutate.Append(base, adds...)
 	if err != nil {
 		return nil, fmt.Errorf("appending layers: %w", err)
 	}

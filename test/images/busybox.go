@@ -30,7 +30,7 @@ func BusyboxFor(arch string, binary []byte) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return BuildFor(v1.Platform{OS: "linux", Architecture: arch}, v1.Config{Cmd: []string{"sh"}, Env: []string{defaultPath}},
+	return BuildFor(v1.Platform{OS: "linux", Architecture: arch}, v1.Config{Cmd: []string{"sh"}, Env: []string{DefaultPath}},
 		Layer{CreatedBy: "ADD busybox-static / # buildkit", Files: append(skeleton(), File{Name: "bin/busybox", Mode: 0o755, Body: string(binary)})},
 		Layer{CreatedBy: "COPY etc /etc # buildkit", Files: etcFiles()},
 		Layer{CreatedBy: "RUN /bin/sh -c /bin/busybox --install -s # buildkit", Files: links},
@@ -38,7 +38,8 @@ func BusyboxFor(arch string, binary []byte) (v1.Image, error) {
 	)
 }
 
-const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// DefaultPath is the variable that says where these images have their programs.
+const DefaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 func skeleton() []File {
 	var files []File

@@ -22,8 +22,9 @@ import (
 
 // RegistryOptions describes a registry to serve. Its zero value is an open one on a free port of 127.0.0.1.
 type RegistryOptions struct {
-	Addr               string // host:port; empty means 127.0.0.1:0
-	Username, Password string // asked for with basic authentication when Username is set
+	Addr               string       // host:port; empty means 127.0.0.1:0
+	Username, Password string       // asked for with basic authentication when Username is set
+	Listener           net.Listener // instead of Addr
 	TLS                *tls.Config
 	Wrap               func(http.Handler) http.Handler // sees each request first; may tamper, delay, count or refuse
 	Log                *log.Logger                     // of requests; nil means none
@@ -45,10 +46,13 @@ func Serve(o RegistryOptions) (*Registry, error) {
 	if o.Log == nil {
 		o.Log = log.New(io.Discard, "", 0)
 	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "tcp", o.Addr)
-	if err != nil {
-		return nil, fmt.Errorf("listening for the registry: %w", err)
+	l := o.Listener
+	if l == nil {
+		var lc net.ListenConfig
+		var err error
+		if l, err = lc.Listen(context.Background(), "tcp", o.Addr); err != nil {
+			return nil, fmt.Errorf("listening for the registry: %w", err)
+		}
 	}
 	r := &Registry{store: registry.New(registry.Logger(o.Log)), listener: l, scheme: "http"}
 	h := r.store

@@ -275,6 +275,8 @@ func act(c *call) answer {
 		c.images = append(c.images, godo.Image{ID: c.id(), Name: in.Name, Type: "snapshot", Distribution: "Debian", Description: "of " + c.args[0],
 			Regions: []string{d.Region.Slug}, MinDiskSize: 25, Status: "available"})
 		status = "in-progress"
+	case "rename":
+		d.Name, status = in.Name, "in-progress"
 	default:
 		return c.problem("the action %q", in.Type)
 	}

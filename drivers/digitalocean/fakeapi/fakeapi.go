@@ -34,6 +34,8 @@ type Server struct {
 	Hour int
 	// ReadOnly refuses whatever changes anything.
 	ReadOnly bool
+	// Forbid are requests that the token has no scope for, by how "METHOD /path" begins.
+	Forbid []string
 	// StubbornShutdown makes droplets ignore shutdown.
 	StubbornShutdown bool
 	// DropletLimit is the account's; 0 is 25.
@@ -321,7 +323,8 @@ func (s *Server) handle(r *http.Request, body []byte, f Fault) answer {
 	if r.Header.Get("Authorization") != "Bearer "+s.Token {
 		return answer{http.StatusUnauthorized, failure("Unable to authenticate you")}
 	}
-	if s.ReadOnly && r.Method != http.MethodGet {
+	forbidden := slices.ContainsFunc(s.Forbid, func(prefix string) bool { return strings.HasPrefix(r.Method+" "+r.URL.Path, prefix) })
+	if forbidden || s.ReadOnly && r.Method != http.MethodGet {
 		return answer{http.StatusForbidden, failure("You are not authorized to perform this operation")}
 	}
 	if strings.Contains(r.URL.String(), s.Token) {

@@ -67,19 +67,17 @@ func TestSettings(t *testing.T) {
 		"killed for memory": {settings{args: sh("head -c 90m /dev/zero | tail"), h: container.HostConfig{Resources: container.Resources{Memory: 16 << 20, MemorySwap: 16 << 20}}}, 137, ``},
 		"umask":             {settings{args: sh("umask"), h: container.HostConfig{Umask: &[]uint32{0o077}[0]}}, 0, `^0077\n`},
 		"terminal":          {settings{args: sh("tty; echo $TERM"), c: container.Config{Tty: true}}, 0, `^/dev/pts/0\r\nxterm\r\n`},
-		"--init":            {settings{args: []string{"true"}, h: container.HostConfig{Init: &truth}}, -2, `--init is not supported`},
+		"init":              {settings{args: sh("cat /proc/1/comm; echo $$; exit 9"), h: container.HostConfig{Init: &truth}}, 9, `^docker-init\n[2-9]\n`},
+		"init, killed":      {settings{args: sh("kill -USR1 $$"), h: container.HostConfig{Init: &truth}}, 138, ``},
+		"init, as a user":   {settings{args: []string{"id", "-u"}, c: container.Config{User: "77"}, h: container.HostConfig{Init: &truth, ReadonlyRootfs: true}}, 0, `^77\n`},
+		"init, reaps":       {settings{args: sh("sh -c 'sleep 0 & exec sleep 0.3' & sleep 0.6; ps -o stat,comm"), h: container.HostConfig{Init: &truth}}, 0, `^[^Z]*$`},
+		"init, terminal":    {settings{args: sh("tty; ps -o pgid,tpgid,comm 2>/dev/null; stty -a >/dev/null && echo foreground"), c: container.Config{Tty: true}, h: container.HostConfig{Init: &truth}}, 0, `/dev/pts/0[^$]*foreground`},
+		"init, not found":   {settings{args: []string{"nope"}, h: container.HostConfig{Init: &truth}}, 127, `docker-init: exec nope: No such file or directory`},
+		"init, shared pids": {settings{args: sh("echo $$"), h: container.HostConfig{Init: &truth, PidMode: "host"}}, 0, `^\d+\n`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inner := *e
 			inner.t = t
-			if c.code == -2 {
-				c.s.c.Image, c.s.c.Cmd = "busybox", c.s.args
-				_, err := e.Create(t.Context(), "", container.CreateRequest{Config: &c.s.c, HostConfig: &c.s.h}, nil)
-				if err == nil || !strings.Contains(err.Error(), c.want) {
-					t.Errorf("create: %v", err)
-				}
-				return
-			}
 			code, out := inner.run(c.s)
 			if code != c.code || !regexp.MustCompile(c.want).MatchString(out) {
 				t.Errorf("exit code %d, want %d; output, which should match %s:\n%s", code, c.code, c.want, out)
@@ -159,6 +157,17 @@ func TestLife(t *testing.T) {
 		e.open()
 		if _, out := e.exec(id, "echo", "still"); out != "still" {
 			t.Errorf("it says %q", out)
+		}
+	})
+	t.Run("init", func(t *testing.T) {
+		id := e.start(settings{args: sh("trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.1; done"), h: container.HostConfig{Init: &[]bool{true}[0]}})
+		e.waitFor(id, "ready\n")
+		if err := e.Stop(ctx, id, ctr.StopOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := e.Inspect(ctx, id, false)
+		if err != nil || got.State.ExitCode != 7 || got.Path != "sh" {
+			t.Errorf("%s %+v, %v", got.Path, got.State, err)
 		}
 	})
 	t.Run("stop", func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -108,7 +109,7 @@ func newEngine(t *testing.T) *engine {
 	if err := images.WriteDockerArchive(&tar, "busybox:latest", busybox); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.images.Load(t.Context(), &tar, true, func(jsonstream.Message) error { return nil }); err != nil {
+	if err := e.images.Load(t.Context(), &tar, nil, func(jsonstream.Message) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return e
@@ -226,6 +227,23 @@ func (e *engine) exec(id string, args ...string) (int, string) {
 		e.t.Fatal(got, err)
 	}
 	return *got.ExitCode, strings.TrimSpace(out.String())
+}
+
+// waitFor waits until a container has written what is wanted.
+func (e *engine) waitFor(id, want string) {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(e.t.Context(), time.Minute)
+	defer cancel()
+	r, w := io.Pipe()
+	go func() {
+		err := e.Logs(ctx, id, ctr.LogsOptions{Stdout: true, Follow: true, Tail: -1}, func(bool) (ctr.Streams, error) { return ctr.Streams{Stdout: w}, nil })
+		w.CloseWithError(err)
+	}()
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(r, got); err != nil || string(got) != want {
+		e.t.Fatalf("it says %q, not %q: %v", got, want, err)
+	}
+	r.Close()
 }
 
 // sweep removes every container and fails if anything of one is left on the host.

@@ -54,7 +54,7 @@ func (s *Session) Resolver() remotes.Resolver {
 }
 
 func (s *Session) host(ctx context.Context, scheme, host string, caps docker.HostCapabilities, creds credentials) docker.RegistryHost {
-	client := s.registries.client(scheme == "https" && s.registries.Insecure(ctx, host))
+	client := s.registries.client(host, scheme == "https" && s.registries.Insecure(ctx, host))
 	h := docker.RegistryHost{
 		Client: client, Host: host, Scheme: scheme, Path: "/v2", Capabilities: caps, Header: http.Header{},
 	}

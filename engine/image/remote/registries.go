@@ -28,12 +28,13 @@ type Registries struct {
 	insecureHosts []string   // host or host:port
 	insecureNets  []netip.Prefix
 	userAgent     string
+	certDir       string
 }
 
 // New checks the configuration. mirrors are http(s)://host[:port] and stand in for docker.io; insecure are host, host:port or
 // CIDR. 127.0.0.0/8 and ::1 are always insecure. The error is errdefs.ErrInvalidArgument.
 func New(mirrors, insecure []string, userAgent string) (*Registries, error) {
-	r := &Registries{userAgent: userAgent, insecureNets: []netip.Prefix{
+	r := &Registries{userAgent: userAgent, certDir: defaultCertDir, insecureNets: []netip.Prefix{
 		netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
 	}}
 	for _, m := range mirrors {

@@ -25,9 +25,21 @@ const (
 )
 
 // client makes an HTTP client for one host. Connections are not shared between operations, and end with it.
-func (r *Registries) client(insecure bool) *http.Client {
+func (r *Registries) client(host string, insecure bool) *http.Client {
+	t := transport(insecure)
+	if err := r.trust(t.TLSClientConfig, host); err != nil {
+		return &http.Client{Transport: failing{fmt.Errorf("reading the certificates of %s: %w", host, err)}}
+	}
+	var rt http.RoundTripper = &boundedTransport{base: t, userAgent: r.userAgent}
+	if insecure {
+		rt = &fallback{RoundTripper: docker.NewHTTPFallback(rt), base: t}
+	}
+	return &http.Client{Transport: rt}
+}
+
+func transport(insecure bool) *http.Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
-	t := &http.Transport{
+	return &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			c, err := dialer.DialContext(ctx, network, addr)
@@ -43,11 +55,6 @@ func (r *Registries) client(insecure bool) *http.Client {
 		MaxIdleConnsPerHost:   maxIdlePerHost,
 		ForceAttemptHTTP2:     true,
 	}
-	var rt http.RoundTripper = &boundedTransport{base: t, userAgent: r.userAgent}
-	if insecure {
-		rt = &fallback{RoundTripper: docker.NewHTTPFallback(rt), base: t}
-	}
-	return &http.Client{Transport: rt}
 }
 
 // fallback lets http.Client.CloseIdleConnections through.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 )
 
 // Errors of a pool.
@@ -106,21 +107,50 @@ func (p *Pool) Gateway() (netip.Addr, error) {
 	return fromUint(p.first), nil
 }
 
-// PickSubnet returns the first subnet of Docker's default pools that overlaps with none of taken: 172.17.0.0/16 to
-// 172.31.0.0/16, then 192.168.0.0/20 to 192.168.240.0/20.
-func PickSubnet(taken []netip.Prefix) (netip.Prefix, error) {
+// Range is where subnets are taken from: all prefixes of length Size in Base, an IPv4 one that is not longer.
+type Range struct {
+	Base netip.Prefix
+	Size int
+}
+
+// dockerRanges are Docker's default pools: 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/20 to 192.168.240.0/20.
+func dockerRanges() (list []Range) {
 	for i := range byte(15) {
-		if p := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 17 + i, 0, 0}), 16); !Overlaps(p, taken) {
-			return p, nil
-		}
+		list = append(list, Range{netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 17 + i, 0, 0}), 16), 16})
 	}
-	for i := range byte(16) {
-		if p := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, i << 4, 0}), 20); !Overlaps(p, taken) {
+	return append(list, Range{netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, 0, 0}), 16), 20})
+}
+
+// PickSubnet returns the first subnet of the ranges, Docker's when there are none, that overlaps with none of taken.
+func PickSubnet(ranges []Range, taken []netip.Prefix) (netip.Prefix, error) {
+	if len(ranges) == 0 {
+		ranges = dockerRanges()
+	}
+	for _, r := range ranges {
+		if p, ok := r.pick(taken); ok {
 			return p, nil
 		}
 	}
 	return netip.Prefix{}, ErrNoSubnet
 }
+
+// pick goes past whatever is in the way in one step, so that its cost depends on what is taken, not on the range's size.
+func (r Range) pick(taken []netip.Prefix) (netip.Prefix, bool) {
+	next, end := uint64(toUint(r.Base.Masked().Addr())), uint64(toUint(r.Base.Masked().Addr()))+size(r.Base.Bits())
+	for next < end {
+		p := netip.PrefixFrom(fromUint(uint32(next)), r.Size)
+		i := slices.IndexFunc(taken, func(t netip.Prefix) bool { return t.Addr().Is4() && t.Overlaps(p) })
+		if i < 0 {
+			return p, true
+		}
+		after := uint64(toUint(taken[i].Masked().Addr())) + size(taken[i].Bits())
+		next = max(next+size(r.Size), after)
+	}
+	return netip.Prefix{}, false
+}
+
+// size is how many addresses a prefix of this length has.
+func size(bits int) uint64 { return 1 << (32 - bits) }
 
 // Overlaps reports whether p shares an address with one of taken.
 func Overlaps(p netip.Prefix, taken []netip.Prefix) bool {

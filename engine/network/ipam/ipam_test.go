@@ -70,7 +70,7 @@ func TestRanges(t *testing.T) {
 func TestPickSubnet(t *testing.T) {
 	var taken []netip.Prefix
 	for range 15 + 16 {
-		p, err := PickSubnet(taken)
+		p, err := PickSubnet(nil, taken)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +82,7 @@ func TestPickSubnet(t *testing.T) {
 	if got := taken[0].String() + " " + taken[14].String() + " " + taken[15].String() + " " + taken[30].String(); got != "172.17.0.0/16 172.31.0.0/16 192.168.0.0/20 192.168.240.0/20" {
 		t.Errorf("got %s", got)
 	}
-	if _, err := PickSubnet(taken); !errors.Is(err, ErrNoSubnet) {
+	if _, err := PickSubnet(nil, taken); !errors.Is(err, ErrNoSubnet) {
 		t.Errorf("got %v; want %v", err, ErrNoSubnet)
 	}
 }
@@ -116,4 +116,25 @@ func FuzzPool(f *testing.F) {
 			seen[a] = true
 		}
 	})
+}
+
+func TestPickFromRanges(t *testing.T) {
+	p := netip.MustParsePrefix
+	ranges := []Range{{p("10.1.0.0/16"), 24}, {p("10.0.0.0/8"), 30}}
+	for want, taken := range map[string][]netip.Prefix{
+		"10.1.0.0/24": {p("10.2.0.0/16"), p("fd00::/8")},
+		"10.1.2.0/24": {p("10.1.0.0/24"), p("10.1.1.128/25")},
+		"10.0.0.0/30": {p("10.1.0.0/16")},
+		"10.2.0.0/30": {p("10.1.0.0/16"), p("10.0.0.0/15")},
+	} {
+		if got, err := PickSubnet(ranges, taken); err != nil || got.String() != want {
+			t.Errorf("taken %v: got %v, %v, want %s", taken, got, err, want)
+		}
+	}
+	if got, err := PickSubnet(ranges, []netip.Prefix{p("0.0.0.0/1")}); !errors.Is(err, ErrNoSubnet) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if got, err := PickSubnet([]Range{{p("255.255.255.0/24"), 25}}, []netip.Prefix{p("255.255.255.0/25")}); err != nil || got.String() != "255.255.255.128/25" {
+		t.Errorf("got %v, %v", got, err)
+	}
 }

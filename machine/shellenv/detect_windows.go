@@ -1,4 +1,4 @@
-package main
+package shellenv
 
 import (
 	"os"
@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// detectShell is the shell that runs berth: what SHELL says (git's bash sets it), else the first of the two processes above
+// Detect is the shell that runs berth: what SHELL says (git's bash sets it), else the first of the two processes above
 // this one that is a shell we know, else cmd.
-func detectShell(getenv func(string) string) (string, error) {
+func Detect(getenv func(string) string) (string, error) {
 	if shell := getenv("SHELL"); shell != "" {
 		if getenv("__fish_bin_dir") != "" {
 			return "fish", nil
