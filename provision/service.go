@@ -4,14 +4,20 @@ import (
 	"bytes"
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/getberth/berth/engine/config"
 )
 
-// unit has systemd leave containers alone when the engine ends (KillMode), and their control groups to the engine (Delegate). The
-// engine says when it answers (Type=notify), so that starting waits for just that.
-const unit = `[Unit]
+// halt has the engine stop its containers, as SIGPWR asks for, and waits for its end; the process is the shell's first argument. The
+// system would do so without the engine, which then takes the ends for failures, and wait for long for those that heed no SIGTERM.
+const halt = `[ -n "$1" ] && kill -PWR "$1" && n=0 && while kill -0 "$1" 2>/dev/null && [ $n -lt 400 ]; do sleep 0.2 2>/dev/null || sleep 1; n=$((n+1)); done`
+
+// unit has systemd leave containers alone when the engine ends (KillMode), but for the system's own end (ExecStop), and their control
+// groups to the engine (Delegate). The engine says when it answers (Type=notify), so that starting waits for just that.
+func unit() string {
+	return `[Unit]
 Description=berth container engine
 Documentation=https://github.com/getberth/berth
 After=network-online.target nss-lookup.target
@@ -23,6 +29,7 @@ StartLimitBurst=10
 Type=notify
 ExecStart=` + config.Binary + ` serve --config-file ` + config.File + ` --pidfile ` + pidFile + `
 ExecReload=/bin/kill -HUP $MAINPID
+ExecStop=-/bin/sh -c '[ "$$(systemctl is-system-running)" != stopping ] || { ` + strings.ReplaceAll(halt, "$", "$$") + `; }' stop $MAINPID
 Restart=always
 RestartSec=1
 TimeoutStartSec=120
@@ -37,6 +44,7 @@ OOMScoreAdjust=-500
 [Install]
 WantedBy=multi-user.target
 `
+}
 
 // rcScript is the same for OpenRC, whose supervisor ends the engine's own process only.
 const rcScript = `#!/sbin/openrc-run
@@ -63,13 +71,20 @@ start_pre() {
 	ulimit -u unlimited 2>/dev/null
 	return 0
 }
+
+stop_pre() {
+	[ "$RC_GOINGDOWN" = YES ] || return 0
+	set -- "$(cat ` + pidFile + ` 2>/dev/null)"
+	` + halt + `
+	return 0
+}
 `
 
 // definition is the file that describes the service to the init system; none for the light VM's.
 func (i Init) definition() (f file, ok bool) {
 	switch i {
 	case Systemd:
-		return file{unitFile, []byte(unit), 0o644}, true
+		return file{unitFile, []byte(unit()), 0o644}, true
 	case OpenRC:
 		return file{rcFile, []byte(rcScript), 0o755}, true
 	}

@@ -49,7 +49,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	for p, v := range map[*time.Duration]time.Duration{
-		&c.Poll: 3 * time.Second, &c.Backoff: 500 * time.Millisecond, &c.Settle: 30 * time.Second, &c.Try: time.Minute, &c.StopTimeout: time.Minute,
+		&c.Poll: 3 * time.Second, &c.Backoff: 500 * time.Millisecond, &c.Settle: 30 * time.Second, &c.Try: time.Minute, &c.StopTimeout: 2 * time.Minute,
 		&c.BootTimeout: 10 * time.Minute, &c.ActionTimeout: 10 * time.Minute,
 	} {
 		if *p == 0 {
