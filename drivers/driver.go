@@ -168,8 +168,9 @@ type Flag struct {
 	EnvVar string // read when the flag is not given; may be empty
 	// Default decides the type: string, int, bool or []string.
 	Default any
-	// Secret values are not recorded with the machine. When they are needed again they are the output of the command that the
-	// flag NAME-command holds, if the driver has such a flag and it was given, or else are read from EnvVar again.
+	// Secret values are not recorded with the machine. When they are needed again they are in the system's keyring, in the item that
+	// the flag NAME-keyring names (SERVICE/ACCOUNT), or the output of the command that NAME-command holds, if the driver has such
+	// flags and one was given, or else are read from EnvVar again.
 	Secret bool
 	// Values are all that the flag takes, if that is a fixed set; Catalog is the list of a Cataloger whose first column has them.
 	Values  []string

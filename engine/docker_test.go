@@ -122,6 +122,16 @@ func testMounts(t *testing.T, m *machine) {
 		t.Errorf("a bind mount without source: %+v", r)
 	}
 	m.must("volume", "rm", "data")
+	m.must("pull", "-q", busybox)
+	out := m.must("run", "--rm", "--mount", "type=image,src="+busybox+",dst=/whole", "--mount", "type=image,src="+busybox+",dst=/part,image-subpath=etc",
+		busybox, "sh", "-c", "ls /whole/bin/busybox /part/passwd; touch /whole/x 2>&1; grep -c ' /whole ' /proc/mounts")
+	contains(t, "image", out, "/whole/bin/busybox\n", "/part/passwd\n", "Read-only file system")
+	if r := m.docker("run", "--rm", "--mount", "type=image,src=nothing:1,dst=/d", busybox, "true"); r.code != 125 || !strings.Contains(r.err, "No such image: nothing:1") {
+		t.Errorf("an image that is not there: %+v", r)
+	}
+	if r := m.docker("run", "--rm", "--mount", "type=image,src="+busybox+",dst=/d,image-subpath=no/such", busybox, "true"); r.code == 0 || !strings.Contains(r.err, "cannot access path no/such") {
+		t.Errorf("a part that is not there: %+v", r)
+	}
 	before := m.must("volume", "ls", "-q")
 	m.must("run", "--rm", "-v", "/anonymous", busybox, "true")
 	want(t, "anonymous volumes", m.must("volume", "ls", "-q"), before)
@@ -254,6 +264,12 @@ func testLimits(t *testing.T, m *machine) {
 	m.must("update", "--memory", "96m", "--memory-swap", "96m", "limits")
 	contains(t, "stats", m.must("stats", "--no-stream", "--format", "{{.MemUsage}}", "limits"), "96MiB")
 	contains(t, "top", m.must("top", "limits"), "sleep 600")
+	if r := m.docker("exec", "limits", "sh", "-c", "x=$(yes | head -c 200000000)"); r.code != 137 {
+		t.Errorf("more memory than there is: %+v", r)
+	}
+	m.eventually("the event", func() bool {
+		return strings.Contains(m.must("events", "--since", "1h", "--until", "0s", "--filter", "container=limits", "--filter", "event=oom", "--format", "{{.Action}}"), "oom")
+	})
 }
 
 func testNetworks(t *testing.T, m *machine) {

@@ -12,12 +12,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/getberth/berth/engine/api"
@@ -70,7 +72,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	err = e.serve(ctx, listeners)
-	if o.Halting != nil && o.Halting() {
+	if o.Halting != nil && o.Halting() || !e.current().ContainersStay() {
 		e.stopContainers()
 	}
 	return err
@@ -79,7 +81,7 @@ func Run(ctx context.Context, o Options) error {
 // haltPatience bounds the orderly end of all containers, whose own time to stop is 10 s unless they ask for more.
 const haltPatience = 25 * time.Second
 
-// stopContainers ends all containers because their machine goes down; those with a restart policy come back with it.
+// stopContainers ends all containers because their machine goes down, or since they are not to go on without an engine; those with a restart policy come back with it.
 func (e *engine) stopContainers() {
 	ctx, cancel := context.WithTimeout(context.Background(), haltPatience)
 	defer cancel()
@@ -209,11 +211,16 @@ func (e *engine) usersOf(imageID string) []img.User {
 	}
 	var users []img.User
 	for _, c := range all {
-		if c.ImageID == imageID {
+		if c.ImageID == imageID || mounts(c, imageID) {
 			users = append(users, img.User{ID: c.ID, Ref: c.Image, Running: isActive(c.State)})
 		}
 	}
 	return users
+}
+
+// mounts says whether a container has an image mounted.
+func mounts(c container.Summary, imageID string) bool {
+	return slices.ContainsFunc(c.Mounts, func(m container.MountPoint) bool { return m.Type == mount.TypeImage && m.Source == imageID })
 }
 
 func isActive(s container.ContainerState) bool {
@@ -355,7 +362,7 @@ func (e *engine) serve(ctx context.Context, listeners []net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
-	e.log.Info("ending; containers go on")
+	e.log.Info("ending")
 	endStreams()
 	timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(e.current().ShutdownTimeout)*time.Second)
 	defer cancel()

@@ -83,7 +83,7 @@ func (l *liveTest) startAll() {
 	l.run("limited", "sleep 600", "--memory", "32m", "--init")
 	l.run("published", "echo page > /tmp/index.html; exec httpd -f -p 80 -h /tmp", "-p", "8080:80")
 	l.run("healthy", "sleep 600", "--health-cmd", "test ! -e /t/sick", "--health-interval", "300ms", "--health-retries", "1")
-	l.run("always", "echo x >> /t/starts-always; sleep 0.3; exit 1", "--restart", "always")
+	l.run("always", "echo x >> /t/starts-always; n=$(wc -l < /t/starts-always); until [ -e /t/end-$n ]; do sleep 0.1; done; exit 1", "--restart", "always")
 	l.run("thrice", "echo x >> /t/starts-thrice; until [ -e /t/crash ]; do sleep 0.1; done; exit 7", "--restart", "on-failure:3")
 	for i := range 3 {
 		l.run(fmt.Sprintf("churned%d", i), "sleep 600")
@@ -153,6 +153,7 @@ func (l *liveTest) round(n int) {
 	}
 	l.say("kill")
 	l.touch(name("go"))
+	l.touch(fmt.Sprintf("end-%d", n+1)) // of "always", of which this is the n+1st life
 	for _, code := range []int{42, 3, 0} {
 		l.eventually("the ends", func() bool { _, err := os.Stat(l.file(fmt.Sprintf("%s-%d", name("gone"), code))); return err == nil })
 	}
@@ -163,6 +164,7 @@ func (l *liveTest) round(n int) {
 		want(l.t, what, l.must("inspect", "-f", "{{.State.ExitCode}} {{.State.Error}}", name(what)), code)
 		want(l.t, "last words", l.must("logs", name(what)), "last words")
 	}
+	l.eventually("the next start", func() bool { return l.starts() == n+2 })
 	l.eventually("--rm", func() bool { return l.docker("inspect", name("removed")).code != 0 })
 	l.eventually("the exec of another engine", func() bool { return strings.HasSuffix(l.read(name("exec")), "20") && l.read(name("exec2")) == "done" })
 	want(l.t, "what the exec has done", l.read(name("exec")), numbers(20))
@@ -189,11 +191,12 @@ func (l *liveTest) checkHealth() {
 	l.eventually("a failing check", func() bool { return l.health() == "unhealthy" })
 }
 
+func (l *liveTest) starts() int { return len(strings.Fields(l.read("starts-always"))) }
+
 // checkRestarts: restart policies go on, and count on.
 func (l *liveTest) checkRestarts() {
-	count := func() int { return len(strings.Fields(l.read("starts-always"))) }
-	now := count()
-	l.eventually("another start", func() bool { return count() > now })
+	l.touch(fmt.Sprintf("end-%d", l.starts()))
+	l.eventually("another start", func() bool { return l.starts() == *liveRounds+2 })
 	l.touch("crash")
 	l.eventually("the last restart", func() bool {
 		return l.must("inspect", "-f", "{{.State.Status}} {{.RestartCount}} {{.State.ExitCode}}", "thrice") == "exited 3 7"

@@ -88,3 +88,20 @@ func TestReload(t *testing.T) {
 	}
 	m.must("run", "--rm", busybox, "true")
 }
+
+// TestContainersEndWithTheEngine when it is told so, and come back if their policy says so.
+func TestContainersEndWithTheEngine(t *testing.T) {
+	m := newMachine(t)
+	m.configure(`{"live-restore":false}`)
+	want(t, "info", m.must("info", "-f", "{{.LiveRestoreEnabled}}"), "false")
+	m.must("run", "-d", "--name", "ends", "--init", busybox, "sleep", "600")
+	m.must("run", "-d", "--name", "returns", "--init", "--restart", "always", busybox, "sleep", "600")
+	m.say("stop")
+	m.say("start")
+	want(t, "without a policy", m.must("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "ends"), "exited 143")
+	m.eventually("a new start", func() bool { return m.must("inspect", "-f", "{{.State.Status}}", "returns") == "running" })
+	m.must("start", "ends")
+	m.say("kill") // is no orderly end
+	m.say("start")
+	want(t, "after a crash", m.must("inspect", "-f", "{{.State.Status}}", "ends"), "running")
+}

@@ -16,9 +16,9 @@ import (
 	"github.com/getberth/berth/engine/config"
 )
 
-// reloadable are the directives that a running engine takes over, which are dockerd's. Those of the level of messages are seen to
+// Reloadable are the directives that a running engine takes over, which are dockerd's. Those of the level of messages are seen to
 // by who starts the engine.
-func reloadable() []string {
+func Reloadable() []string {
 	return []string{
 		"debug", "log-level", "labels", "features", "registry-mirrors", "insecure-registries", "max-concurrent-downloads",
 		"max-concurrent-uploads", "max-download-attempts", "shutdown-timeout", "default-stop-timeout", "default-shm-size", "default-ipc-mode",
@@ -62,7 +62,7 @@ func merge(old, c config.Config) (next config.Config, late []string) {
 	for i := range to.NumField() {
 		name, _, _ := strings.Cut(to.Type().Field(i).Tag.Get("json"), ",")
 		switch {
-		case slices.Contains(reloadable(), name):
+		case slices.Contains(Reloadable(), name):
 			to.Field(i).Set(from.Field(i))
 		case !reflect.DeepEqual(from.Field(i).Interface(), to.Field(i).Interface()):
 			late = append(late, name)
@@ -79,7 +79,7 @@ func reloadAttributes(c config.Config, name string) map[string]string {
 		"max-concurrent-downloads": strconv.Itoa(c.MaxConcurrentDownloads), "max-concurrent-uploads": strconv.Itoa(c.MaxConcurrentUploads),
 		"max-download-attempts": strconv.Itoa(c.MaxDownloadAttempts), "shutdown-timeout": strconv.Itoa(c.ShutdownTimeout),
 		"default-stop-timeout": strconv.Itoa(*c.DefaultStopTimeout), "default-shm-size": c.DefaultShmSize.String(),
-		"default-ipc-mode": c.DefaultIPCMode, "default-cgroupns-mode": c.DefaultCgroupnsMode, "live-restore": "true",
+		"default-ipc-mode": c.DefaultIPCMode, "default-cgroupns-mode": c.DefaultCgroupnsMode, "live-restore": strconv.FormatBool(c.ContainersStay()),
 		"default-runtime": c.DefaultRuntime, "runtimes": "",
 	}
 }

@@ -69,7 +69,7 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 		RuncCommit:         system.Commit{ID: a.runc()},
 		ContainerdCommit:   system.Commit{ID: a.build.Containerd},
 		Swarm:              swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive, RemoteManagers: nil},
-		LiveRestoreEnabled: true,
+		LiveRestoreEnabled: c.ContainersStay(),
 		SecurityOptions:    []string{"name=seccomp,profile=builtin"},
 		InitBinary:         rt.InitName, DefaultAddressPools: addressPools(c.AddressPools),
 		CDISpecDirs: []string{}, GenericResources: nil,

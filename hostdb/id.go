@@ -2,11 +2,10 @@ package hostdb
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,9 +29,7 @@ func (s *Store) ID(ctx context.Context) (string, error) {
 	if id, err = s.readID(); !errors.Is(err, fs.ErrNotExist) {
 		return id, err // somebody else made it meanwhile
 	}
-	b := make([]byte, 8)
-	rand.Read(b) // never fails
-	id = hex.EncodeToString(b)
+	id = fmt.Sprintf("%016x", rand.Uint64()) // the mark is no secret, and `berth env` does without cryptography
 	if err := WriteFile(filepath.Join(s.dir, idFile), []byte(id+"\n"), fileMode); err != nil {
 		return "", fmt.Errorf("writing the store's mark: %w", err)
 	}

@@ -65,8 +65,8 @@ func setEngineOption(c *config.Config, opt string) error {
 	}
 	switch field.Kind() {
 	case reflect.Pointer:
-		if field.Type().Elem().Kind() != reflect.Bool {
-			return setPointer(field, name, value)
+		if field.Type().Elem().Kind() == reflect.Int {
+			return setNumber(field, value)
 		}
 		field.Set(reflect.New(field.Type().Elem()))
 		return setBool(field.Elem(), value, given)
@@ -93,27 +93,13 @@ func setEngineOption(c *config.Config, opt string) error {
 	return nil
 }
 
-// setPointer sets what has no value of its own for "not given": a number, or one of the proxies.
-func setPointer(field reflect.Value, name, value string) error {
-	switch v := field.Interface().(type) {
-	case *int:
-		n, err := strconv.Atoi(value)
-		if err != nil {
-			return fmt.Errorf("%q is not a number", value)
-		}
-		field.Set(reflect.ValueOf(&n))
-	case *config.Proxies:
-		p := config.Proxies{}
-		if v != nil {
-			p = *v
-		}
-		part := map[string]*string{"http-proxy": &p.HTTP, "https-proxy": &p.HTTPS, "no-proxy": &p.No}[name]
-		if part == nil {
-			return fmt.Errorf("it is http-proxy, https-proxy or no-proxy that is to be given")
-		}
-		*part = value
-		field.Set(reflect.ValueOf(&p))
+// setNumber sets a number for which 0 is not "not given".
+func setNumber(field reflect.Value, value string) error {
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		return fmt.Errorf("%q is not a number", value)
 	}
+	field.Set(reflect.ValueOf(&n))
 	return nil
 }
 
@@ -156,6 +142,9 @@ func engineField(c *config.Config, flag string) (reflect.Value, error) {
 	if isProvisioned(key) {
 		return reflect.Value{}, fmt.Errorf("%s is set by berth, which would not reach the engine otherwise", flag)
 	}
+	if slices.Contains([]string{"proxies", "http-proxy", "https-proxy", "no-proxy"}, key) { // the record keeps options, and no passwords
+		return reflect.Value{}, fmt.Errorf("%s is for --engine-env to give, as HTTP_PROXY=URL: a proxy's URL may hold a password", flag)
+	}
 	known := engineFields(c)
 	if field, ok := known[key]; ok {
 		return field, nil
@@ -170,7 +159,7 @@ func engineFields(c *config.Config) map[string]reflect.Value {
 	known := map[string]reflect.Value{}
 	for i := range v.NumField() {
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
-		if name != "" && name != "host-gateway-ip" && !isProvisioned(name) && !strings.HasPrefix(name, "berth-") {
+		if name != "" && name != "host-gateway-ip" && name != "proxies" && !isProvisioned(name) && !strings.HasPrefix(name, "berth-") {
 			known[name] = v.Field(i)
 		}
 	}
@@ -182,11 +171,14 @@ func EngineOptionValues() map[string][]string {
 	values := map[string][]string{}
 	for name, field := range engineFields(new(config.Config)) {
 		values[name] = nil
-		if kind := field.Kind(); kind == reflect.Bool || kind == reflect.Pointer { // a pointer is to a bool
+		if t := field.Type(); t.Kind() == reflect.Bool || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Bool {
 			values[name] = []string{"true", "false"}
 		}
 	}
-	values["log-driver"] = []string{"json-file", "local", "none"}
+	values["log-driver"] = config.LogDrivers()
+	values["log-format"] = []string{"text", "json"}
+	values["default-ipc-mode"] = []string{"private", "shareable"}
+	values["default-cgroupns-mode"] = []string{"private", "host"}
 	values["log-level"] = []string{"debug", "info", "warn", "error", "fatal"}
 	values["storage-driver"] = []string{"overlayfs", "overlay2", "native"}
 	values["default-runtime"] = []string{"runc"}
@@ -200,8 +192,6 @@ func configKey(flag string) string {
 		return flag + "s"
 	case "insecure-registry":
 		return "insecure-registries"
-	case "http-proxy", "https-proxy", "no-proxy":
-		return "proxies"
 	case "graph", "g":
 		return "data-root"
 	case "H":

@@ -136,7 +136,7 @@ func (m *Manager) accounts(driver string, d drivers.Driver, given drivers.Option
 // namesAccount tells options that say by which secret to ask.
 func namesAccount(d drivers.Driver, given drivers.Options) bool {
 	for _, f := range d.Flags() {
-		if f.Secret && (given.String(f.Name) != "" || given.String(f.Name+commandSuffix) != "") {
+		if f.Secret && (given.String(f.Name) != "" || referred(given, f.Name)) {
 			return true
 		}
 	}

@@ -51,7 +51,7 @@ type Manager struct {
 	// HostKeys are where machines have their host keys, to have those replaced that were injected; the zero value leaves them.
 	HostKeys HostKeys
 
-	secrets secretCommands
+	secrets secretSources
 }
 
 // Limits are how long Manager waits.

@@ -24,7 +24,7 @@ func TestEngineOptionsBecomeTheConfiguration(t *testing.T) {
 		Opts: []string{"log-driver=local", "--log-opt=max-size=10m", "dns=1.1.1.1", "dns=8.8.8.8", "icc", "bip=10.9.0.1/24", "iptables=false",
 			"label=a=b", "feature=containerd-snapshotter=true", "shutdown-timeout=30", "debug", "g=/data", "init", "default-shm-size=1g",
 			"default-ulimit=nofile=1:2", "default-ulimit=core=0", "default-stop-timeout=0", "default-address-pool=base=10.5.0.0/16,size=24",
-			"no-proxy=here", "https-proxy=http://p:1", "host-gateway-ip=10.0.0.1", "mtu=1400"},
+			"host-gateway-ip=10.0.0.1", "mtu=1400"},
 		InsecureRegistries: []string{"10.0.0.0/8"}, RegistryMirrors: []string{"https://mirror.example"},
 		Labels: []string{"tier=front"}, StorageDriver: "overlay2", InstallURL: DefaultInstallURL,
 	}
@@ -46,7 +46,7 @@ func TestEngineOptionsBecomeTheConfiguration(t *testing.T) {
 	want.ICC, want.Init, want.DefaultShmSize, want.DefaultStopTimeout, want.MTU = &on, true, 1<<30, new(int), 1400
 	want.DefaultUlimits = config.Ulimits{"nofile": {Name: "nofile", Soft: 1, Hard: 2}, "core": {Name: "core"}}
 	want.AddressPools = config.Pools{{Base: netip.MustParsePrefix("10.5.0.0/16"), Size: 24}}
-	want.Proxies, want.HostGatewayIPs = &config.Proxies{HTTPS: "http://p:1", No: "here"}, []string{"10.0.0.1"}
+	want.HostGatewayIPs = []string{"10.0.0.1"}
 	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
 		t.Error(d)
 	}
@@ -71,7 +71,7 @@ func TestResumedOptionsAreThoseOfCreate(t *testing.T) {
 
 func TestEngineOptionsAreRefusedByName(t *testing.T) {
 	for _, opt := range []string{"nosuch=1", "hosts=tcp://0.0.0.0:1", "host=x", "tlsverify=false", "dns", "dns=x", "debug=perhaps", "shutdown-timeout=x",
-		"log-opt=x", "berth-tls-await=true", "iptables=2x", "proxies=x", "default-shm-size", "default-ulimit=x", "init-path=/x", "", "="} {
+		"log-opt=x", "berth-tls-await=true", "iptables=2x", "proxies=x", "https-proxy=http://u:p@h", "default-shm-size", "default-ulimit=x", "init-path=/x", "", "="} {
 		_, err := EngineOptions{Opts: []string{opt}}.config("qemu")
 		if err == nil || !strings.Contains(err.Error(), strings.SplitN(opt, "=", 2)[0]) {
 			t.Errorf("--engine-opt %q: %v", opt, err)

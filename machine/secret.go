@@ -5,13 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/zalando/go-keyring"
 
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/hostdb"
@@ -24,11 +25,19 @@ const (
 	maxSecret = 64 << 10
 )
 
-// commandSuffix makes of a secret flag's name that of the flag with the command which prints it; see drivers.Flag.
-const commandSuffix = "-command"
+// Suffixes make of a secret flag's name that of a flag with a reference to it, which is recorded; see drivers.Flag.
+const (
+	commandSuffix = "-command" // the command that prints it
+	keyringSuffix = "-keyring" // its item in the system's keyring: SERVICE/ACCOUNT
+)
 
-// secret finds the values of a driver's secret flags: what was given to this very command, what the command prints that was
-// given or recorded, or what the environment has. They stay in memory.
+// reference is where a secret can be had.
+type reference struct {
+	flag, value string
+}
+
+// secret finds the values of a driver's secret flags: what was given to this very command, what the keyring has or the command prints
+// that was given or recorded, or what the environment has. They stay in memory.
 func (m *Manager) secret(rec *hostdb.Machine, given drivers.Options) func(context.Context, string) (string, error) {
 	return func(ctx context.Context, name string) (string, error) {
 		flag, err := m.secretFlag(rec.Driver, name)
@@ -38,27 +47,36 @@ func (m *Manager) secret(rec *hostdb.Machine, given drivers.Options) func(contex
 		if v := given.String(name); v != "" {
 			return v, nil
 		}
-		command := given.String(name + commandSuffix)
-		if command == "" {
-			command = m.recordedCommand(rec, name+commandSuffix)
-		}
+		ref := m.reference(rec, given, name)
 		value := m.getenv(flag.EnvVar)
-		if command == "" && value != "" {
+		if ref.value == "" && value != "" {
 			return value, nil
 		}
-		if command == "" {
+		if ref.value == "" {
 			return "", m.hint(fmt.Errorf("--%s: it is needed and not recorded; $%s is not set", name, flag.EnvVar), "Set it: export %s=…", flag.EnvVar)
 		}
-		printed, err := m.secrets.run(ctx, command, m.Debug)
+		found, err := m.secrets.find(ctx, ref)
 		if err == nil {
-			return printed, nil
+			return found, nil
 		}
 		if value != "" {
-			m.Report.Note(rec.Name, fmt.Sprintf("--%s%s: %v; taking $%s", name, commandSuffix, err, flag.EnvVar))
+			m.Report.Note(rec.Name, fmt.Sprintf("--%s: %v; taking $%s", ref.flag, err, flag.EnvVar))
 			return value, nil
 		}
-		return "", fmt.Errorf("--%s%s: %w", name, commandSuffix, err)
+		return "", fmt.Errorf("--%s: %w", ref.flag, err)
 	}
+}
+
+// reference is the one that was given, or else recorded; its value is empty when there is none.
+func (m *Manager) reference(rec *hostdb.Machine, given drivers.Options, name string) reference {
+	for _, value := range []func(flag string) string{given.String, func(flag string) string { return m.recordedReference(rec, flag) }} {
+		for _, suffix := range []string{keyringSuffix, commandSuffix} {
+			if v := value(name + suffix); v != "" {
+				return reference{name + suffix, v}
+			}
+		}
+	}
+	return reference{}
 }
 
 func (m *Manager) secretFlag(driver, name string) (drivers.Flag, error) {
@@ -74,8 +92,13 @@ func (m *Manager) secretFlag(driver, name string) (drivers.Flag, error) {
 	return drivers.Flag{}, fmt.Errorf("the driver %s has no secret flag %s", driver, name)
 }
 
-// recordedCommand is empty when there is none, or the record cannot be read.
-func (m *Manager) recordedCommand(rec *hostdb.Machine, name string) string {
+// referred tells options that have a reference to a secret.
+func referred(given drivers.Options, name string) bool {
+	return given.String(name+commandSuffix) != "" || given.String(name+keyringSuffix) != ""
+}
+
+// recordedReference is empty when there is none, or the record cannot be read.
+func (m *Manager) recordedReference(rec *hostdb.Machine, name string) string {
 	d, err := m.Drivers.Get(rec.Driver)
 	if err != nil {
 		return ""
@@ -98,37 +121,62 @@ func (m *Manager) getenv(name string) string {
 func (m *Manager) unrecorded(rec *hostdb.Machine, d drivers.Driver, given drivers.Options) {
 	for _, f := range d.Flags() {
 		v := given.String(f.Name)
-		if f.Secret && v != "" && given.String(f.Name+commandSuffix) == "" && v != m.getenv(f.EnvVar) {
+		if f.Secret && v != "" && !referred(given, f.Name) && v != m.getenv(f.EnvVar) {
 			m.Report.Note(rec.Name, fmt.Sprintf("--%s is not recorded: later commands take it from $%s", f.Name, f.EnvVar))
 		}
 	}
 }
 
-// secretCommands runs each command once. The zero value is ready.
-type secretCommands struct {
-	mu   sync.Mutex // guards runs
-	runs map[string]*secretRun
+// secretSources asks each source once. The zero value is ready.
+type secretSources struct {
+	mu    sync.Mutex // guards asked
+	asked map[reference]*secretAnswer
 }
 
-type secretRun struct {
+type secretAnswer struct {
 	once  sync.Once
 	value string
 	err   error
 }
 
-func (c *secretCommands) run(ctx context.Context, command string, debug io.Writer) (string, error) {
-	c.mu.Lock()
-	if c.runs == nil {
-		c.runs = map[string]*secretRun{}
+func (s *secretSources) find(ctx context.Context, ref reference) (string, error) {
+	s.mu.Lock()
+	if s.asked == nil {
+		s.asked = map[reference]*secretAnswer{}
 	}
-	r := c.runs[command]
-	if r == nil {
-		r = new(secretRun)
-		c.runs[command] = r
+	a := s.asked[ref]
+	if a == nil {
+		a = new(secretAnswer)
+		s.asked[ref] = a
 	}
-	c.mu.Unlock()
-	r.once.Do(func() { r.value, r.err = printedBy(ctx, command) })
-	return r.value, r.err
+	s.mu.Unlock()
+	a.once.Do(func() {
+		if strings.HasSuffix(ref.flag, keyringSuffix) {
+			a.value, a.err = keptAt(ref.value)
+		} else {
+			a.value, a.err = printedBy(ctx, ref.value)
+		}
+	})
+	return a.value, a.err
+}
+
+// keptAt finds an item of the system's keyring: the Secret Service, the Keychain, or the Credential Manager.
+func keptAt(item string) (string, error) {
+	service, account, ok := strings.Cut(item, "/")
+	if !ok || service == "" || account == "" {
+		return "", fmt.Errorf("%q: SERVICE/ACCOUNT is what an item is named by", item)
+	}
+	value, err := keyring.Get(service, account)
+	if errors.Is(err, keyring.ErrNotFound) {
+		return "", fmt.Errorf("the keyring has no item %q", item)
+	}
+	if err != nil {
+		return "", fmt.Errorf("asking the keyring for %q: %w", item, err)
+	}
+	if value = strings.TrimSpace(value); value == "" {
+		return "", fmt.Errorf("the keyring's item %q is empty", item)
+	}
+	return value, nil
 }
 
 // printedBy runs a command of the user's in the shell. What it prints is in no error; what it says to stderr the user sees.

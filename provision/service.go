@@ -119,9 +119,10 @@ systemctl restart berthd.service && ` + unmark
 	case OpenRC:
 		return `[ -e /etc/runlevels/default/berthd ] || rc-update -q add berthd default || return
 rc-service -q berthd restart || return
-n=0; until [ -S ` + config.Socket + ` ]; do
-	n=$((n+1)); [ $n -le ` + strconv.Itoa(int(patience/(100*time.Millisecond))) + ` ] || { echo "the engine does not answer on ` + config.Socket + ` within ` + patience.String() + `" >&2; return 1; }
-	sleep 0.1 2>/dev/null || sleep 1
+end=$(($(date +%s) + ` + strconv.Itoa(max(1, int(patience.Seconds()))) + `))
+until [ -S ` + config.Socket + ` ]; do
+	[ "$(date +%s)" -le $end ] || { echo "the engine does not answer on ` + config.Socket + ` within ` + patience.String() + `" >&2; return 1; }
+	sleep 0.2 2>/dev/null || sleep 1
 done
 ` + unmark
 	default:

@@ -1,3 +1,7 @@
+// How many processors there are is asked once: to follow it is for servers, and costs a goroutine at each start.
+
+//go:debug updatemaxprocs=0
+
 // Command berth-quick is what `make build` installs as berth: it answers `berth env NAME` by itself, and becomes berth-full, the
 // program beside it, for all else. Shells run `berth env` at each prompt, and half of what the whole program takes for it is the
 // initialisation of packages for clouds, SSH and TLS.

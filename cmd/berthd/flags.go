@@ -88,7 +88,7 @@ func (o *serveFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&c.Experimental, "experimental", false, "say that the engine is experimental")
 	f.StringArrayVar(&o.features, "feature", nil, "name[=true|false] (may be repeated)")
 	f.StringVar(&c.DefaultRuntime, "default-runtime", "", "runc")
-	f.BoolVar(&o.liveRestore, "live-restore", true, "containers go on without the engine")
+	f.BoolVar(&o.liveRestore, "live-restore", true, "containers go on when the engine is stopped")
 	f.IntVar(&c.ShutdownTimeout, "shutdown-timeout", 0, "seconds for requests under way to end (default 15)")
 	f.StringVar(&c.PortsRelay, "ports-relay", "", "address of a light VM's host, for ports published on 127.0.0.1")
 	f.StringVar(&c.PortsChannel, "ports-channel", "", "file to write the published ports to, e.g. a virtio port")

@@ -19,10 +19,11 @@ func main() {
 	}
 }
 
-// arguments are those of `serve` when the program is called by dockerd's name, as suites that start an engine of their own do.
+// arguments are those of `serve` when the program is called by dockerd's name, as suites that start an engine of their own do. Then
+// the configuration is read from where dockerd's is, if there is one.
 func arguments(argv []string) []string {
 	if len(argv) > 0 && filepath.Base(argv[0]) == "dockerd" {
-		return append([]string{"serve"}, argv[1:]...)
+		return append([]string{"serve", "--config-file", dockerFile}, argv[1:]...)
 	}
 	return argv[1:]
 }

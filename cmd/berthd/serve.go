@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -24,7 +25,7 @@ import (
 	"github.com/getberth/berth/guest/pid1"
 )
 
-// dockerFile is where dockerd looks for its configuration; berthd does not, but under dockerd's name it says so.
+// dockerFile is where dockerd looks for its configuration, and berthd under dockerd's name.
 const dockerFile = "/etc/docker/daemon.json"
 
 func newServe() *cobra.Command {
@@ -79,11 +80,28 @@ func serve(ctx context.Context, c config.Config, reread func() (config.Config, e
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, unix.SIGHUP)
 	defer signal.Stop(hup)
+	usr1 := make(chan os.Signal, 1)
+	signal.Notify(usr1, unix.SIGUSR1)
+	defer signal.Stop(usr1)
+	go dumpStacks(ctx, usr1, stderr)
 	return engine.Run(ctx, engine.Options{
 		Config: c, Build: buildInfo(), Log: logger, Ready: func() { pid1.NotifyReady(logger) },
 		Halting: func() bool { return len(halting) > 0 },
 		Reload:  reloads(ctx, hup, reread, func(c config.Config) { level.Set(logLevel(c)) }, logger),
 	})
+}
+
+// dumpStacks shows at each signal what the engine is doing, as dockerd does.
+func dumpStacks(ctx context.Context, usr1 <-chan os.Signal, to io.Writer) {
+	for {
+		select {
+		case <-usr1:
+		case <-ctx.Done():
+			return
+		}
+		stacks := make([]byte, 4<<20)
+		fmt.Fprintf(to, "=== BEGIN goroutine stack dump ===\n%s\n=== END goroutine stack dump ===\n", stacks[:runtime.Stack(stacks, true)])
+	}
 }
 
 // reloads reads the configuration at each signal and hands it on. One that is broken is left alone.

@@ -105,7 +105,6 @@ func TestRefused(t *testing.T) {
 		{[]string{"-H", "tcp://0.0.0.0:2375"}, "requires tlsverify"},
 		{[]string{"--feature", "a=b"}, "feature"},
 		{[]string{"--log-opt", "a"}, "log-opt"},
-		{[]string{"--live-restore=false"}, "live-restore"},
 		{[]string{"--default-runtime", "crun"}, "crun"},
 		{[]string{"--config-file", "/no/such/file"}, "/no/such/file"},
 		{[]string{"--config-file", file(t, `{"colour":"red"}`)}, "colour"},
@@ -127,7 +126,7 @@ func TestValidate(t *testing.T) {
 }
 
 func TestNameOfDockerd(t *testing.T) {
-	if got := arguments([]string{"/usr/bin/dockerd", "-D"}); !slices.Equal(got, []string{"serve", "-D"}) {
+	if got := arguments([]string{"/usr/bin/dockerd", "-D"}); !slices.Equal(got, []string{"serve", "--config-file", dockerFile, "-D"}) {
 		t.Errorf("got %q", got)
 	}
 	if got := arguments([]string{"/usr/bin/berthd", "version"}); !slices.Equal(got, []string{"version"}) {

@@ -20,6 +20,7 @@ func (d *Driver) Flags() []drivers.Flag {
 	return []drivers.Flag{
 		{Name: tokenFlag, Usage: "Token of the API; it is not recorded", EnvVar: "DIGITALOCEAN_ACCESS_TOKEN", Default: "", Secret: true, Account: true},
 		{Name: tokenFlag + "-command", Usage: "Command that prints the token; it is recorded, and run when the token is needed", EnvVar: "DIGITALOCEAN_ACCESS_TOKEN_COMMAND", Default: "", Account: true},
+		{Name: tokenFlag + "-keyring", Usage: "Item of the system's keyring that is the token, as SERVICE/ACCOUNT; it is recorded, and looked up when the token is needed", EnvVar: "DIGITALOCEAN_ACCESS_TOKEN_KEYRING", Default: "", Account: true},
 		{Name: "digitalocean-api-url", Usage: "Where the API is, if not at DigitalOcean's", EnvVar: "DIGITALOCEAN_API_URL", Default: "", Account: true},
 		{Name: "digitalocean-region", Usage: "Region", EnvVar: "DIGITALOCEAN_REGION", Default: "nyc3", Catalog: "regions"},
 		{Name: "digitalocean-size", Usage: "Size", EnvVar: "DIGITALOCEAN_SIZE", Default: "s-1vcpu-1gb", Catalog: "sizes"},

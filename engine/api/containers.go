@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 
 	"github.com/distribution/reference"
@@ -173,7 +174,10 @@ func containerStart(c *call) error {
 	if c.r.ContentLength > 7 || c.r.ContentLength == -1 {
 		return invalid("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
 	}
-	if c.get("checkpoint") != "" {
+	if id := c.get("checkpoint"); id != "" {
+		if !regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`).MatchString(id) {
+			return invalid("invalid checkpoint ID %q", id)
+		}
 		return refusal("starting from a checkpoint")
 	}
 	return c.done(http.StatusNoContent, c.Containers.Start(c.act(), c.vars["name"]))

@@ -36,7 +36,7 @@ type Config struct {
 	TLSCACert       string   `json:"tlscacert,omitempty"`
 	TLSCert         string   `json:"tlscert,omitempty"`
 	TLSKey          string   `json:"tlskey,omitempty"`
-	LiveRestore     *bool    `json:"live-restore,omitempty"`     // only true: containers always outlive the engine
+	LiveRestore     *bool    `json:"live-restore,omitempty"`     // false: containers are stopped when the engine is; they outlive its death in any case
 	ShutdownTimeout int      `json:"shutdown-timeout,omitempty"` // seconds that requests under way have to end
 
 	Debug        bool            `json:"debug,omitempty"`

@@ -153,7 +153,7 @@ func TestListeners(t *testing.T) {
 }
 
 func TestValidateRefuses(t *testing.T) {
-	no, minus := false, -1
+	minus := -1
 	for _, test := range []struct {
 		config Config
 		want   string
@@ -192,7 +192,6 @@ func TestValidateRefuses(t *testing.T) {
 		{Config{BIP: "172.17.0.0/16"}, "bip"},
 		{Config{BIP: "172.17.0.1/16", Bridge: "b"}, "mutually exclusive"},
 		{Config{DefaultRuntime: "crun"}, `default-runtime "crun"`},
-		{Config{LiveRestore: &no}, "live-restore"},
 		{Config{ShutdownTimeout: -1}, "negative"},
 		{Config{Features: map[string]bool{"containerd-snapshotter": false}}, "containerd-snapshotter"},
 	} {

@@ -63,6 +63,9 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
+// ContainersStay reports whether containers go on when the engine is stopped.
+func (c Config) ContainersStay() bool { return c.LiveRestore == nil || *c.LiveRestore }
+
 func setDefault(field *string, value string) {
 	if *field == "" {
 		*field = value

@@ -251,9 +251,6 @@ func (c Config) checkRuntime() error {
 	if c.DefaultRuntime != "" && c.DefaultRuntime != "runc" {
 		return fmt.Errorf("default-runtime %q is not supported, only runc is", c.DefaultRuntime)
 	}
-	if c.LiveRestore != nil && !*c.LiveRestore {
-		return errors.New("live-restore cannot be false: containers outlive berthd")
-	}
 	return nil
 }
 

@@ -189,6 +189,11 @@ func (s *Service) pointMounts(ctx context.Context, spec *Spec) ([]specs.Mount, e
 			if source, err = s.volumeSource(ctx, spec, i); err != nil {
 				return nil, err
 			}
+		case mount.TypeImage:
+			var err error
+			if source, err = s.imageSource(ctx, spec, i); err != nil {
+				return nil, err
+			}
 		}
 		list = append(list, oci.PointMount(p, source))
 	}

@@ -101,6 +101,9 @@ func (s *Service) plan(ctx context.Context, req container.CreateRequest, platfor
 	if spec.Mounts, err = s.planMounts(config, hc); err != nil {
 		return nil, nil, err
 	}
+	if err := s.resolveImages(ctx, spec.Mounts, platform); err != nil {
+		return nil, nil, err
+	}
 	return spec, warnings, nil
 }
 
@@ -252,6 +255,9 @@ func (s *Service) furnish(ctx context.Context, c *instance) error {
 	if err := s.deps.Images.PrepareRootFS(ctx, spec.ID, spec.ImageID, spec.Platform); err != nil {
 		return err
 	}
+	if err := s.furnishImages(ctx, spec); err != nil {
+		return err
+	}
 	if !hasVolumes(spec) {
 		return nil
 	}
@@ -266,7 +272,7 @@ func (s *Service) demolish(c *instance) {
 	s.reg.release(spec.Name, spec.ID)
 	err := s.store.bury(spec.ID)
 	s.releaseVolumes(ctx, spec, true)
-	err = errors.Join(err, s.deps.Images.RemoveRootFS(ctx, spec.ID), s.store.clear(spec.ID))
+	err = errors.Join(err, s.deps.Images.RemoveRootFS(ctx, spec.ID), s.removeImageMounts(ctx, spec), s.store.clear(spec.ID))
 	if err != nil && !errdefs.IsNotFound(err) {
 		s.log.Error("clearing up after a failed create", "id", spec.ID, "error", err)
 	}

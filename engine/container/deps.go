@@ -26,6 +26,10 @@ type Images interface {
 	MountRootFS(ctx context.Context, key, target string) error
 	UnmountRootFS(ctx context.Context, target string) error // no error when not mounted
 	RemoveRootFS(ctx context.Context, key string) error     // no error when absent
+	// PrepareView keeps an image as it is for a mount of it, until RemoveView; MountView mounts it, and UnmountRootFS undoes that.
+	PrepareView(ctx context.Context, key, ref string, platform *ocispec.Platform) (id string, err error)
+	MountView(ctx context.Context, key, target string) error
+	RemoveView(ctx context.Context, key string) error // no error when absent
 	RootFSSize(ctx context.Context, key string) (rw, total int64, err error)
 	RootFSChanges(ctx context.Context, key string) ([]container.FilesystemChange, error)
 	// CommitRootFS makes an image of the writable layer; ref may be empty. It returns the new image's id.
@@ -86,6 +90,8 @@ type Runtime interface {
 	Processes(ctx context.Context, id string) (pids []int, err error)
 	// Wait returns when the first process has ended, at once if it has already, also for a container found by recovery.
 	Wait(ctx context.Context, id string) (shim.Exit, error)
+	// WatchOOM calls told each time that a running container has run out of memory, until ctx ends or the container has.
+	WatchOOM(ctx context.Context, id string, told func()) error
 	// State tells what is left of a container, whether or not its supervisor lives.
 	State(ctx context.Context, id string) (shim.State, error)
 	// Delete ends whatever is left: processes, cgroup, supervisor, bundle. No error when there is nothing.

@@ -31,6 +31,24 @@ func (s *Service) watch(ctx context.Context, c *instance, l *life) {
 	s.ended(c, l, exit)
 }
 
+// watchMemory tells of each time that a container with a limit has run out of memory, whichever of its processes is killed.
+func (s *Service) watchMemory(c *instance, spec *Spec, l *life) {
+	if spec.HostConfig.Memory <= 0 {
+		return
+	}
+	s.background(func(context.Context) {
+		err := s.deps.Runtime.WatchOOM(l.ctx, c.id, func() {
+			if l.ctx.Err() == nil {
+				l.oom.Store(true)
+				s.emit(spec, events.ActionOOM)
+			}
+		})
+		if err != nil && l.ctx.Err() == nil {
+			s.log.Warn("watching a container's memory", "id", c.id, "error", err)
+		}
+	})
+}
+
 // ended records an exit, then removes the container, lets it rest, or has it started again. The caller holds its lock.
 func (s *Service) ended(c *instance, l *life, exit shim.Exit) {
 	spec, before := c.view()
@@ -46,7 +64,7 @@ func (s *Service) ended(c *instance, l *life, exit shim.Exit) {
 	if again {
 		state = c.setState(func(st *State) { st.RestartCount++ })
 	}
-	if exit.OOMKilled {
+	if exit.OOMKilled && !l.oom.Load() {
 		s.emit(spec, events.ActionOOM)
 	}
 	s.emitDie(spec, state)

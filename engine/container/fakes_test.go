@@ -80,6 +80,18 @@ func (f *fakeImages) RemoveRootFS(_ context.Context, key string) error {
 	return nil
 }
 
+func (f *fakeImages) PrepareView(ctx context.Context, key, ref string, _ *ocispec.Platform) (string, error) {
+	return fakeImageID, f.PrepareRootFS(ctx, key, ref, nil)
+}
+
+func (f *fakeImages) MountView(ctx context.Context, key, target string) error {
+	return f.MountRootFS(ctx, key, target)
+}
+
+func (f *fakeImages) RemoveView(ctx context.Context, key string) error {
+	return f.RemoveRootFS(ctx, key)
+}
+
 func (f *fakeImages) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -242,6 +254,8 @@ func newFakeRuntime() *fakeRuntime {
 	return &fakeRuntime{all: map[string]*fakeProcess{}, began: make(chan string, 100)}
 }
 
+func (f *fakeRuntime) WatchOOM(context.Context, string, func()) error { return nil }
+
 func (f *fakeRuntime) InitProgram() (string, error) { return "/path/of/docker-init", nil }
 
 func (f *fakeRuntime) Create(_ context.Context, c shim.Create) error {
@@ -360,7 +374,10 @@ func (f *fakeRuntime) Wait(ctx context.Context, id string) (shim.Exit, error) {
 	}
 }
 
-func (f *fakeRuntime) State(_ context.Context, id string) (shim.State, error) {
+func (f *fakeRuntime) State(ctx context.Context, id string) (shim.State, error) {
+	if err := ctx.Err(); err != nil {
+		return shim.State{}, err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if p := f.all[id]; p != nil {
@@ -438,15 +455,21 @@ func newRig(t *testing.T) *rig {
 // open starts an engine on what is there.
 func (r *rig) open() {
 	r.t.Helper()
+	if err := r.openWith(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) openWith(ctx context.Context) error {
 	s, err := New(Config{Root: filepath.Join(r.dir, "root"), ExecRoot: filepath.Join(r.dir, "exec"), Log: slog.New(slog.NewTextHandler(r.t.Output(), nil))},
 		Deps{Images: r.images, Networks: r.networks, Volumes: r.volumes, Runtime: r.runtime, Events: r.events})
 	if err == nil {
-		err = s.Recover(r.t.Context())
+		err = s.Recover(ctx)
 	}
-	if err != nil {
-		r.t.Fatal(err)
+	if s != nil {
+		r.Service = s
 	}
-	r.Service = s
+	return err
 }
 
 // reopen is what a killed engine's successor does.

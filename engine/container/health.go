@@ -26,13 +26,13 @@ const (
 	healthOutput        = 4096 // bytes kept of a check's output
 )
 
-// probed says that a container has a health check.
-func probed(h *container.HealthConfig) bool {
+// hasCheck says that a container has a health check.
+func hasCheck(h *container.HealthConfig) bool {
 	return h != nil && len(h.Test) > 0 && h.Test[0] != "NONE"
 }
 
 func initialHealth(h *container.HealthConfig) *container.Health {
-	if !probed(h) {
+	if !hasCheck(h) {
 		return nil
 	}
 	return &container.Health{Status: container.Starting, Log: []*container.HealthcheckResult{}}
@@ -60,7 +60,7 @@ func orDuration(d, fallback time.Duration) time.Duration {
 
 // watchHealth checks a container until its life ends.
 func (s *Service) watchHealth(c *instance, spec *Spec, l *life) {
-	if !probed(spec.Config.Healthcheck) || len(healthCommand(spec.Config)) == 0 {
+	if !hasCheck(spec.Config.Healthcheck) || len(healthCommand(spec.Config)) == 0 {
 		return
 	}
 	s.background(func(context.Context) { s.checkHealth(l.ctx, c, spec) })
@@ -130,6 +130,13 @@ func (b *limitedBuffer) String() string {
 	return b.buf.String()
 }
 
+// Docker counts a check's time from when it is asked for. Here it is from when its process runs: what the host takes to start it says
+// nothing of the container. These bound the rest.
+const (
+	probeStart = 30 * time.Second // until the process runs
+	probeEnd   = 5 * time.Second  // until its output is here, once it was killed
+)
+
 // probe runs one check. One that takes too long is killed.
 func (s *Service) probe(ctx context.Context, c *instance, spec *Spec) *container.HealthcheckResult {
 	e := &execution{id: newID(), c: c, req: container.ExecCreateRequest{Cmd: healthCommand(spec.Config), AttachStdout: true, AttachStderr: true}}
@@ -141,12 +148,10 @@ func (s *Service) probe(ctx context.Context, c *instance, spec *Spec) *container
 		return r
 	}
 	timeout := orDuration(spec.Config.Healthcheck.Timeout, healthTimeout)
-	tctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	out := newLimitedBuffer()
-	code, err := s.runProbe(tctx, spec, e, process, out)
+	code, err := s.runProbe(ctx, spec, e, process, out, timeout)
 	switch {
-	case errors.Is(tctx.Err(), context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded):
 		r.Output = "Health check exceeded timeout (" + timeout.String() + ")"
 		if text := out.String(); text != "" {
 			r.Output += ": " + text
@@ -159,13 +164,47 @@ func (s *Service) probe(ctx context.Context, c *instance, spec *Spec) *container
 	return r
 }
 
-func (s *Service) runProbe(ctx context.Context, spec *Spec, e *execution, p *specs.Process, out *limitedBuffer) (int, error) {
+// runProbe returns context.DeadlineExceeded when the check has taken longer than timeout.
+func (s *Service) runProbe(ctx context.Context, spec *Spec, e *execution, p *specs.Process, out *limitedBuffer, timeout time.Duration) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeStart+timeout+probeEnd)
+	defer cancel()
 	s.emitExec(spec, events.ActionExecCreate, e)
 	s.emitExec(spec, events.ActionExecStart, e)
-	code, err := s.deps.Runtime.Exec(ctx, e.c.id, shim.Exec{ID: e.id, Process: p}, shim.Streams{Stdout: out, Stderr: out}, e.begin)
-	if pid := e.runningPID(); errors.Is(ctx.Err(), context.DeadlineExceeded) && pid > 0 {
+	var code int
+	started, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var err error
+		code, err = s.deps.Runtime.Exec(ctx, e.c.id, shim.Exec{ID: e.id, Process: p}, shim.Streams{Stdout: out, Stderr: out}, func(pid int) {
+			e.begin(pid)
+			close(started)
+		})
+		done <- err
+	}()
+	select {
+	case <-started:
+	case err := <-done:
+		return s.probed(spec, e, code, err)
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return s.probed(spec, e, code, err)
+	case <-timer.C:
+	}
+	if pid := e.runningPID(); pid > 0 {
 		_ = unix.Kill(pid, unix.SIGKILL) // it may have ended by itself just now
 	}
+	timer.Reset(probeEnd)
+	select { // its output comes before its end
+	case <-done:
+	case <-timer.C:
+	}
+	return 0, context.DeadlineExceeded
+}
+
+// probed tells of a check that has ended by itself.
+func (s *Service) probed(spec *Spec, e *execution, code int, err error) (int, error) {
 	if err == nil {
 		s.emitExec(spec, events.ActionExecDie, e, "exitCode", itoa(code))
 	}
@@ -184,8 +223,8 @@ func (s *Service) recordHealth(c *instance, spec *Spec, r *container.Healthcheck
 		after = st.Health.Status
 	})
 	if before != after {
-		s.persist(c) // so that the next engine goes on with it
 		s.emit(spec, events.Action(string(events.ActionHealthStatus)+": "+string(after)))
+		s.persist(c) // so that the next engine goes on with it
 	}
 }
 

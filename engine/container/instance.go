@@ -5,6 +5,7 @@ package container
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,6 +37,7 @@ type life struct {
 	ended  chan struct{} // closed once the state tells the end
 	cancel context.CancelFunc
 	ctx    context.Context // ends with the process; health checks live in it
+	oom    atomic.Bool     // that it has run out of memory was told
 }
 
 func newInstance(spec *Spec, state *State) *instance {

@@ -3,6 +3,7 @@
 package container
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -300,6 +301,28 @@ func TestStartFails(t *testing.T) {
 		if len(r.networks.sandboxes) != 0 {
 			t.Errorf("%s: a network is left", text)
 		}
+	}
+}
+
+// TestRecoverCutShort: an engine that is told to end while it asks after its containers leaves them as they are.
+func TestRecoverCutShort(t *testing.T) {
+	r := newRig(t)
+	id := r.run("runs", func(_ *container.Config, hc *container.HostConfig) { hc.RestartPolicy.Name = "always" })
+	before, err := r.Inspect(t.Context(), id, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := r.openWith(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	r.Close()
+	r.open()
+	after, err := r.Inspect(t.Context(), id, false)
+	if err != nil || after.State.Pid != before.State.Pid || after.State.Status != container.StateRunning {
+		t.Errorf("it was %+v, and is %+v, %v", before.State, after.State, err)
 	}
 }
 

@@ -22,7 +22,10 @@ const parallelStarts = 4
 // Recover takes over the containers that the last engine left: those that still run are watched again, the ends of others are
 // recorded, and those whose policy says so are started in the background. It is called once, before any other method.
 func (s *Service) Recover(ctx context.Context) error {
-	running, dead := s.survey(ctx)
+	running, dead, err := s.survey(ctx)
+	if err != nil {
+		return err
+	}
 	ids := make([]string, 0, len(running))
 	for c := range running {
 		ids = append(ids, c.id)
@@ -44,12 +47,16 @@ func (s *Service) Recover(ctx context.Context) error {
 	return nil
 }
 
-// survey asks the runtime about every container. dead are those that ended without the engine, or whose start was cut short.
-func (s *Service) survey(ctx context.Context) (running, dead map[*instance]shim.State) {
+// survey asks the runtime about every container. dead are those that ended without the engine, or whose start was cut short. An
+// engine that is told to end meanwhile has learnt nothing: it must not take those for dead that it could not ask.
+func (s *Service) survey(ctx context.Context) (running, dead map[*instance]shim.State, err error) {
 	running, dead = map[*instance]shim.State{}, map[*instance]shim.State{}
 	for _, c := range s.reg.all() {
 		_, known := c.view()
 		state, err := s.deps.Runtime.State(ctx, c.id)
+		if err != nil && ctx.Err() != nil {
+			return nil, nil, context.Cause(ctx)
+		}
 		if err != nil {
 			s.log.Error("asking for a container's state", "id", c.id, "error", err)
 			state = shim.State{Status: shim.Unknown}
@@ -61,7 +68,7 @@ func (s *Service) survey(ctx context.Context) (running, dead map[*instance]shim.
 			dead[c] = state
 		}
 	}
-	return running, dead
+	return running, dead, nil
 }
 
 // useVolumes takes the references again, which the volume service holds in memory.
@@ -94,6 +101,7 @@ func (s *Service) adopt(c *instance, found shim.State) {
 	s.persist(c)
 	s.background(func(ctx context.Context) { s.watch(ctx, c, l) })
 	s.watchHealth(c, spec, l)
+	s.watchMemory(c, spec, l)
 }
 
 // bury records the end of a container that nobody saw. Whether it is started again is for restartAll.
@@ -134,7 +142,7 @@ func (s *Service) clearLeftovers(running map[*instance]shim.State) {
 	}
 	if _, dying, err := s.store.load(); err == nil {
 		for _, id := range dying {
-			s.background(func(context.Context) { s.clear(&Spec{ID: id}) })
+			s.background(func(context.Context) { s.clear(s.store.dying(id)) })
 		}
 	}
 	entries, _ := os.ReadDir(filepath.Join(s.cfg.ExecRoot, "rootfs"))

@@ -122,7 +122,7 @@ func (s *Service) clear(spec *Spec) {
 	s.tearDown(spec)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), tearDownTimeout)
 	defer cancel()
-	if err := s.deps.Images.RemoveRootFS(ctx, spec.ID); err != nil {
+	if err := errors.Join(s.deps.Images.RemoveRootFS(ctx, spec.ID), s.removeImageMounts(ctx, spec)); err != nil {
 		s.log.Error("removing a container's root filesystem", "id", spec.ID, "error", err)
 		return
 	}

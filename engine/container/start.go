@@ -59,6 +59,7 @@ func (s *Service) start(ctx context.Context, c *instance) error {
 	}
 	s.background(func(ctx context.Context) { s.watch(ctx, c, l) })
 	s.watchHealth(c, spec, l)
+	s.watchMemory(c, spec, l)
 	return nil
 }
 

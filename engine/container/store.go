@@ -107,6 +107,17 @@ func (s *store) load() (ids, dying []string, err error) {
 	return ids, dying, nil
 }
 
+// dying returns what is known of a container whose removal was not finished.
+func (s *store) dying(id string) *Spec {
+	data, err := readLimited(s.path(diesAs+id, specFile))
+	if err == nil {
+		if spec, err := decodeSpec(data); err == nil && spec.ID == id {
+			return spec
+		}
+	}
+	return &Spec{ID: id}
+}
+
 // read returns a container's documents. A missing or broken state is nil: the container exists all the same.
 func (s *store) read(id string) (*Spec, *State, error) {
 	data, err := readLimited(s.path(id, specFile))

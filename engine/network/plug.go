@@ -57,7 +57,11 @@ func (s *Service) makePair(sb *sandbox, n *bridgeNetwork, ep *endpointRecord, br
 	pair.PeerName, pair.PeerMTU = ep.Link, uint32(n.options.mtu)
 	pair.PeerHardwareAddr = net.HardwareAddr(ep.MAC)
 	pair.PeerNamespace = netlink.NsFd(ns.Fd())
-	if err := s.link.LinkAdd(pair); err != nil {
+	err = s.link.LinkAdd(pair)
+	if errors.Is(err, unix.EEXIST) { // as Docker words it, which makes the link first and then gives it its name
+		return nil, fmt.Errorf("error renaming interface %s to %s: %w", ep.HostLink, ep.Link, err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("making links %s and %s: %w", ep.HostLink, ep.Link, err)
 	}
 	return pair, nil

@@ -51,6 +51,33 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
+// TestWatchOOM tells of a process that was killed while the container goes on.
+func TestWatchOOM(t *testing.T) {
+	b := newBench(t)
+	requireController(t, b, "memory")
+	f := b.container([]string{"sleep", "1000"}, withMemory(24<<20)).create().start()
+	told, ended := make(chan struct{}, 64), make(chan error, 1)
+	go func() { ended <- f.WatchOOM(f.ctx(), f.id, func() { told <- struct{}{} }) }()
+	for killed := false; !killed; { // the watch may begin after the first
+		if code, err := f.exec(process("sh", "-c", "x=$(yes | head -c 100000000)"), shim.Streams{}); code != 137 || err != nil {
+			t.Fatal(code, err)
+		}
+		select {
+		case <-told:
+			killed = true
+		case err := <-ended:
+			t.Fatal("the watch has ended:", err)
+		default:
+		}
+	}
+	if err := f.Signal(f.ctx(), f.id, int(unix.SIGKILL)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPause(t *testing.T) {
 	f := running(t)
 	if err := f.Resume(f.ctx(), f.id); !errdefs.IsInvalidArgument(err) {

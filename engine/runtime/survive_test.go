@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -220,5 +221,41 @@ func TestTerminationSignalsDoNotEndTheSupervisor(t *testing.T) {
 	ignored := regexp.MustCompile(`SigIgn:\t\w+\n`).FindString(string(own))
 	if want := "SigBlk:\t0000000000000000\n" + ignored; out.String() != want {
 		t.Errorf("signals of the first process:\n%swant:\n%s", out.String(), want)
+	}
+}
+
+// TestSupervisorIsOutOfReach: what happens in a container neither counts the supervisor in nor reaches it.
+func TestSupervisorIsOutOfReach(t *testing.T) {
+	b := newBench(t)
+	requireController(t, b, "memory")
+	f := b.container([]string{"sh", "-c", "until [ -e /tmp/go ]; do sleep 0.05; done; kill -9 -1; x=$(yes | head -c 100000000)"}, withMemory(24<<20)).create().start()
+	pid := supervisorOf(t, f)
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil || strings.Contains(string(groups), f.id) {
+		t.Errorf("the supervisor is in the cgroups %s, %v", groups, err)
+	}
+	var out safeBuffer
+	if code, err := f.exec(process("ps", "-o", "args"), shim.Streams{Stdout: &out}); code != 0 || err != nil || strings.Contains(out.String(), "berth-shim") {
+		t.Errorf("in the container one sees\n%s%v", out.String(), err)
+	}
+	if code, err := f.exec(process("kill", "-9", fmt.Sprint(pid)), shim.Streams{}); code == 0 || err != nil {
+		t.Errorf("the supervisor's pid can be signalled: %d, %v", code, err)
+	}
+	if code, err := f.exec(process("touch", "/tmp/go"), shim.Streams{}); err != nil {
+		t.Fatal(code, err)
+	}
+	if exit := f.wait(); exit.Code != 137 || !exit.OOMKilled || exit.Error != "" {
+		t.Errorf("%+v", exit)
+	}
+}
+
+// TestScoreOfProcesses: what protects the supervisor from the kernel's OOM killer does not protect the container.
+func TestScoreOfProcesses(t *testing.T) {
+	f := running(t)
+	for _, path := range []string{"/proc/1/oom_score_adj", "/proc/self/oom_score_adj"} {
+		var out safeBuffer
+		if code, err := f.exec(process("cat", path), shim.Streams{Stdout: &out}); code != 0 || err != nil || out.String() != "0\n" {
+			t.Errorf("%s: %q, %d, %v", path, out.String(), code, err)
+		}
 	}
 }

@@ -53,11 +53,11 @@ func Key(recipe fs.FS, others ...any) (string, error) {
 const unusedFor = 7 * 24 * time.Hour
 
 // Keep returns the folder of a thing, which make fills if there is none. What has not been used for a week is removed then. Several
-// processes may call it for one cache: one makes, the others wait. A folder is there whole or not at all; tmp, in which it is made
+// processes may call it for one thing: one makes, the others wait. A folder is there whole or not at all; tmp, in which it is made
 // as "out" and which is removed afterwards, is where make can put whatever it needs meanwhile.
 func Keep(ctx context.Context, cache, name, key string, make func(tmp string) error) (string, error) {
 	dir := filepath.Join(cache, name+"-"+key)
-	lock := flock.New(filepath.Join(cache, "lock"))
+	lock := flock.New(filepath.Join(cache, name+".lock"))
 	if _, err := lock.TryLockContext(ctx, time.Second/4); err != nil {
 		return dir, fmt.Errorf("waiting for who makes %s: %w", dir, err)
 	}
@@ -69,7 +69,7 @@ func Keep(ctx context.Context, cache, name, key string, make func(tmp string) er
 	if err := removeOld(cache, name); err != nil {
 		return dir, err
 	}
-	tmp := filepath.Join(cache, "making")
+	tmp := making(cache, name)
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, "out")
 	if err := os.MkdirAll(out, 0o755); err != nil {
@@ -93,8 +93,10 @@ func removeOld(cache, name string) error {
 			}
 		}
 	}
-	return os.RemoveAll(filepath.Join(cache, "making"))
+	return os.RemoveAll(making(cache, name))
 }
+
+func making(cache, name string) string { return filepath.Join(cache, "making."+name) }
 
 // Run runs commands one after the other, with tmp as their folder for temporary files. They end with this process. change, which may
 // be nil, changes how one is started.

@@ -49,14 +49,14 @@ func TestKeepMakesOnceAndWhole(t *testing.T) {
 	if made != 2 {
 		t.Errorf("made %d times", made)
 	}
-	if _, err := os.Stat(filepath.Join(cache, "making")); err == nil {
+	if _, err := os.Stat(making(cache, "debian")); err == nil {
 		t.Error("what it was made in is left")
 	}
 }
 
 func TestWhatIsInUseStays(t *testing.T) {
 	cache := t.TempDir()
-	for name, age := range map[string]time.Duration{"debian-used": time.Hour, "debian-old": 2 * unusedFor, "making": 0, "run-1": 2 * unusedFor} {
+	for name, age := range map[string]time.Duration{"debian-used": time.Hour, "debian-old": 2 * unusedFor, "making.debian": 0, "run-1": 2 * unusedFor} {
 		dir := filepath.Join(cache, name)
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
@@ -69,7 +69,7 @@ func TestWhatIsInUseStays(t *testing.T) {
 	if err := removeOld(cache, "debian"); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]bool{"debian-used": true, "debian-old": false, "making": false, "run-1": true} {
+	for name, want := range map[string]bool{"debian-used": true, "debian-old": false, "making.debian": false, "run-1": true} {
 		if _, err := os.Stat(filepath.Join(cache, name)); (err == nil) != want {
 			t.Errorf("%s is there: %v", name, err == nil)
 		}

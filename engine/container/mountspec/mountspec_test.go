@@ -83,7 +83,10 @@ func TestFromMount(t *testing.T) {
 		"tmpfs with source":   {mount.Mount{Type: "tmpfs", Source: "/a", Target: "/b"}, "field Source must not be specified"},
 		"foreign options":     {mount.Mount{Type: "tmpfs", Target: "/b", BindOptions: &mount.BindOptions{}}, "BindOptions must not be specified"},
 		"subpath that leaves": {mount.Mount{Type: "volume", Source: "vv", Target: "/b", VolumeOptions: &mount.VolumeOptions{Subpath: "a/../../b"}}, "subpath must be a relative path within the volume"},
-		"image":               {mount.Mount{Type: "image", Source: "x", Target: "/b"}, "does not mount this type"},
+		"image":               {mount.Mount{Type: "image", Source: "x", Target: "/b", ImageOptions: &mount.ImageOptions{Subpath: "a/b"}}, ""},
+		"image without name":  {mount.Mount{Type: "image", Target: "/b"}, "field Source must not be empty"},
+		"image, outside":      {mount.Mount{Type: "image", Source: "x", Target: "/b", ImageOptions: &mount.ImageOptions{Subpath: "../b"}}, "subpath must be a relative path"},
+		"cluster":             {mount.Mount{Type: "cluster", Source: "x", Target: "/b"}, "does not mount this type"},
 		"unknown":             {mount.Mount{Type: "floppy", Target: "/b"}, "mount type unknown"},
 		"force without ro":    {mount.Mount{Type: "bind", Source: "/a", Target: "/b", BindOptions: &mount.BindOptions{ReadOnlyForceRecursive: true}}, "must be set ReadOnly"},
 	} {

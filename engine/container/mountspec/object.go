@@ -40,7 +40,9 @@ func fromMount(m mount.Mount, volumeDriver string) (Point, error) {
 		err = p.setVolume(m, volumeDriver)
 	case mount.TypeTmpfs:
 		err = p.setTmpfs(m)
-	case mount.TypeImage, mount.TypeCluster, mount.TypeNamedPipe:
+	case mount.TypeImage:
+		err = p.setImage(m)
+	case mount.TypeCluster, mount.TypeNamedPipe:
 		err = fmt.Errorf("this engine does not mount this type")
 	default:
 		err = fmt.Errorf("mount type unknown")
@@ -137,6 +139,18 @@ func (p *Point) setVolume(m mount.Mount, volumeDriver string) error {
 		p.Driver, p.DriverOpts = driverOrLocal(o.DriverConfig.Name), o.DriverConfig.Options
 	}
 	return nil
+}
+
+// setImage: an image is mounted as it is, whether the client says that it is to be read only or not.
+func (p *Point) setImage(m mount.Mount) error {
+	if m.Source == "" {
+		return fmt.Errorf("field Source must not be empty")
+	}
+	p.Name, p.ReadOnly = m.Source, true
+	if m.ImageOptions != nil {
+		p.Subpath = m.ImageOptions.Subpath
+	}
+	return checkSubpath(p.Subpath)
 }
 
 func (p *Point) setTmpfs(m mount.Mount) error {

@@ -12,10 +12,10 @@ import (
 
 // Point is one mount of a container, as asked for.
 type Point struct {
-	Type        mount.Type // bind, volume or tmpfs
-	Name        string     // of the volume; empty until an anonymous one is made
+	Type        mount.Type // bind, volume, tmpfs or image
+	Name        string     // of the volume, empty until an anonymous one is made; or what the image was asked for by
 	Driver      string     // of the volume
-	Source      string     // folder or file of the host; for volumes known once they exist
+	Source      string     // folder or file of the host; for volumes known once they exist; of an image its id
 	Destination string     // absolute and clean path in the container
 	Mode        string     // the options as they were written, for inspect
 	ReadOnly    bool
@@ -43,6 +43,13 @@ func (p Point) Check() error {
 	case mount.TypeVolume:
 		if p.Name == "" && !p.Anonymous {
 			return fmt.Errorf("volume at %s has no name", p.Destination)
+		}
+		if err := checkSubpath(p.Subpath); err != nil {
+			return err
+		}
+	case mount.TypeImage:
+		if p.Name == "" || !p.ReadOnly {
+			return fmt.Errorf("image at %s has no name, or is writable", p.Destination)
 		}
 		if err := checkSubpath(p.Subpath); err != nil {
 			return err

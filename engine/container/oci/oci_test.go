@@ -145,7 +145,7 @@ func TestSecurity(t *testing.T) {
 		"no-new-privileges": true, "no-new-privileges:true": true, "no-new-privileges=false": true, "no-new-privileges=x": false,
 		"seccomp=unconfined": true, "seccomp:unconfined": true, "seccomp=builtin": true, `seccomp={"defaultAction":"SCMP_ACT_ALLOW"}`: true,
 		"seccomp=/a/path": false, "apparmor=unconfined": true, "apparmor=other": true, "label=disable": true,
-		"label:type:svirt": true, "systempaths=unconfined": true, "systempaths=x": false, "bogus": false, "bogus=1": false,
+		"label:type:svirt": true, "systempaths=unconfined": true, "systempaths=x": false, "bogus": false, "bogus=1": false, "writable-cgroups": true, "writable-cgroups=x": false,
 	} {
 		if _, err := ParseSecurity([]string{option}, Host{Seccomp: true}); (err == nil) != ok {
 			t.Errorf("%s: %v", option, err)

@@ -34,8 +34,12 @@ func ParseSecurity(options []string, host Host) (Security, error) {
 }
 
 func (s *Security) set(option string, host Host) error {
-	if option == "no-new-privileges" {
+	switch option {
+	case "no-new-privileges":
 		s.NoNewPrivileges = true
+		return nil
+	case "writable-cgroups":
+		s.WritableCgroups = true
 		return nil
 	}
 	key, value, found := cutOption(option)
