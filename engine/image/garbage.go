@@ -17,6 +17,8 @@ import (
 
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"github.com/google/renameio/v2"
 	"github.com/opencontainers/go-digest"
@@ -202,6 +204,12 @@ func (s *Service) recover(ctx context.Context) error {
 	}
 	if err := s.dropNamelessDownloads(); err != nil {
 		return err
+	}
+	// A layer's folder gets its number before the record that uses it up: left by a crash, it is in the way of the next layer.
+	if disk, ok := s.layersDisk.(snapshots.Cleaner); ok {
+		if err := disk.Cleanup(ctx); err != nil && !errdefs.IsNotImplemented(err) && !errdefs.IsNotFound(err) { // not found: nothing was ever unpacked
+			return err
+		}
 	}
 	return s.unmountStale()
 }
