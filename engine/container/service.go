@@ -4,6 +4,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -78,6 +79,11 @@ const (
 	defaultLogDriver   = "json-file"
 )
 
+// privateFolder is root's alone: other users of the host could run the setuid programs of images (CVE-2021-41091 in moby).
+func privateFolder(dir string) error {
+	return errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700))
+}
+
 // New reads the containers' documents. One that is broken is logged and left alone. Recover must be called before anything else.
 func New(cfg Config, deps Deps) (*Service, error) {
 	cfg = withDefaults(cfg)
@@ -85,7 +91,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(cfg.ExecRoot, "rootfs"), 0o711); err != nil {
+	if err := privateFolder(filepath.Join(cfg.ExecRoot, "rootfs")); err != nil {
 		return nil, fmt.Errorf("making the folder of root filesystems: %w", err)
 	}
 	if _, err := logConfig(cfg, container.LogConfig{}, nil, ""); err != nil {

@@ -147,7 +147,7 @@ func (s *Service) choosePlatform() {
 func (s *Service) openStores() error {
 	root := s.cfg.Root
 	for _, dir := range []string{root, s.mountDir} {
-		if err := os.MkdirAll(dir, 0o711); err != nil { // containers with user namespaces must get through
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700)); err != nil { // images' setuid programs are not for the host's users
 			return err
 		}
 	}
