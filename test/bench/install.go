@@ -190,13 +190,13 @@ func (d *debianHost) installOurs(ctx context.Context, name string) (took time.Du
 	return took, err
 }
 
-// installTheirs installs what cannot be done without, and no more. The package's script returns when dockerd runs.
+// installTheirs installs docker.io as its users do, with what it recommends. The package's script returns when dockerd runs.
 func (d *debianHost) installTheirs(ctx context.Context) (time.Duration, error) {
 	if _, err := d.run(ctx, "apt-get update -qq"); err != nil {
 		return 0, err
 	}
 	began := time.Now()
-	if _, err := d.run(ctx, "export DEBIAN_FRONTEND=noninteractive; apt-get install -y -qq --no-install-recommends docker.io"); err != nil {
+	if _, err := d.run(ctx, "export DEBIAN_FRONTEND=noninteractive; apt-get install -y -qq docker.io"); err != nil {
 		return 0, err
 	}
 	took := time.Since(began)

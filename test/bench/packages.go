@@ -24,7 +24,7 @@ func packagesFor(ctx context.Context, status, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	key, err := rootfs.Key(fstest.MapFS{"status": {Data: []byte(status)}}, name)
+	key, err := rootfs.Key(fstest.MapFS{"status": {Data: []byte(status)}}, name, "with what it recommends")
 	if err != nil {
 		return "", err
 	}
@@ -65,7 +65,7 @@ func download(ctx context.Context, tmp, status, name string) error {
 	}
 	apt = append(apt, "-o", "APT::Sandbox::User=root", "-o", "APT::Architecture=amd64")
 	return rootfs.Run(ctx, tmp, nil, append(apt[:len(apt):len(apt)], "update"),
-		append(apt[:len(apt):len(apt)], "install", "-y", "--no-install-recommends", "--download-only", name),
+		append(apt[:len(apt):len(apt)], "install", "-y", "--download-only", name),
 		[]string{"sh", "-c", `mv "$1"/cache/archives/*.deb "$1/out/"`, "sh", tmp})
 }
 
