@@ -39,12 +39,14 @@ $(SHIM):
 bin/berthd: $(SHIM)
 	@CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o $@ ./cmd/berthd
 
-# The engine for arm64 hosts, made on amd64. The supervisor for arm64 takes the place of this computer's while it is embedded.
+# The engine for arm64 hosts, made on amd64. The supervisor for arm64 takes the place of this computer's while it is embedded. Go's
+# cache does not see what pkg-config is told, and would link with a folder that has moved, but for CGO_LDFLAGS.
 .PHONY: berthd-arm64
 berthd-arm64: build ## build the engine for arm64 hosts into bin/, from where berth takes it
 	@test/setup cross
 	@root=$$(cmd/berth-shim/sysroot arm64); \
 	  export PKG_CONFIG_LIBDIR=$$root/usr/lib/aarch64-linux-gnu/pkgconfig PKG_CONFIG_SYSROOT_DIR=$$root PKG_CONFIG_ALLOW_SYSTEM_LIBS=1 PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1; \
+	  export CGO_LDFLAGS=-L$$root/usr/lib/aarch64-linux-gnu; \
 	  CC=aarch64-linux-gnu-gcc GOARCH=arm64 CGO_ENABLED=1 $(GO) build $(SHIM_FLAGS) -o bin/berth-shim-linux-arm64 ./cmd/berth-shim
 	@echo '{"Replace":{"$(CURDIR)/$(SHIM)":"$(CURDIR)/bin/berth-shim-linux-arm64"}}' >bin/arm64.json
 	@GOARCH=arm64 CGO_ENABLED=0 $(GO) build -overlay bin/arm64.json -ldflags '$(LDFLAGS)' -o bin/berthd-linux-arm64 ./cmd/berthd
