@@ -112,7 +112,7 @@ cross: ## build and vet berth for every platform
 	@for p in $(PLATFORMS); do \
 	  echo "berth for $$p"; \
 	  for c in berth berth-quick berth-switch; do CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/$$c; done; \
-	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./cmd/berth ./cmd/berth-quick ./cmd/berth-switch ./machine ./drivers/... ./sshutil ./provision ./certs ./hostdb ./engine/config ./guest/seed; \
+	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) vet ./cmd/berth ./cmd/berth-quick ./cmd/berth-switch ./machine ./drivers/... ./sshutil ./provision ./certs ./hostdb ./background ./engine/config ./guest/seed; \
 	done
 
 .PHONY: fmt

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,13 +68,4 @@ func flockFile(f *os.File, how int) error {
 			return err
 		}
 	}
-}
-
-// detach makes a command survive its starter and the starter's terminal.
-func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
-
-// ownedPrivately tells whether a folder is this user's and nobody else can enter it.
-func ownedPrivately(fi os.FileInfo) bool {
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	return ok && int(st.Uid) == os.Geteuid() && fi.Mode().Perm()&0o077 == 0
 }

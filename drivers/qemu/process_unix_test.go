@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/getberth/berth/background"
 )
 
 // The right to run a machine goes over to the process that runs it, and ends with it.
@@ -28,7 +30,7 @@ func TestRightToRunEndsWithTheProcess(t *testing.T) {
 	}
 	cmd := exec.Command("sleep", "1000")
 	right.pass(cmd)
-	detach(cmd)
+	background.Detach(cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,10 +3,8 @@ package qemu
 import (
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 
 	"golang.org/x/sys/windows"
 
@@ -78,11 +76,3 @@ func startOf(pid int) (string, error) {
 	}
 	return fmt.Sprint(created.Nanoseconds()), nil
 }
-
-// detach makes a command survive its starter and the starter's console.
-func detach(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.DETACHED_PROCESS | windows.CREATE_NEW_PROCESS_GROUP}
-}
-
-// ownedPrivately trusts the access rights of the user's profile.
-func ownedPrivately(os.FileInfo) bool { return true }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/getberth/berth/background"
 	"github.com/getberth/berth/drivers"
 	"github.com/getberth/berth/drivers/qemu/qmp"
 	"github.com/getberth/berth/drivers/qemu/vswitch"
@@ -140,7 +141,7 @@ func (b *box) exec(cmd *exec.Cmd) (<-chan struct{}, error) {
 	}
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr = out, out
-	detach(cmd)
+	background.Detach(cmd)
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting QEMU: %w", err)
 	}

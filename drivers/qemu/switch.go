@@ -1,16 +1,14 @@
 package qemu
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
+	"github.com/getberth/berth/background"
 	"github.com/getberth/berth/drivers/qemu/vswitch"
 )
 
@@ -60,30 +58,7 @@ func (d *Driver) helper() ([]string, error) {
 // startSwitch starts a switch in its run folder, which may be moved with the store while it runs, and waits for it to say that it
 // is ready.
 func (d *Driver) startSwitch(ctx context.Context, run string, argv []string) error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
 	cmd := exec.Command(argv[0], append(argv[1:], "-idle", d.conf.Idle.String())...)
-	cmd.Dir, cmd.Stdout = run, w
-	detach(cmd)
-	err = cmd.Start()
-	w.Close()
-	if err != nil {
-		return err
-	}
-	go cmd.Wait()
-	stop := context.AfterFunc(ctx, func() { r.Close() })
-	defer stop()
-	line, err := bufio.NewReaderSize(r, 4096).ReadString('\n')
-	switch line = strings.TrimSpace(line); {
-	case line == vswitch.Ready:
-		return nil
-	case line != "":
-		return errors.New(line)
-	case ctx.Err() != nil:
-		return ctx.Err()
-	}
-	return fmt.Errorf("it ended without a word: %w", err)
+	cmd.Dir = run
+	return background.Start(ctx, cmd, vswitch.Ready)
 }

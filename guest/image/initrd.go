@@ -7,6 +7,7 @@ import (
 
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"github.com/getberth/berth/guest/initramfs"
 	"github.com/getberth/berth/guest/seed"
 )
 
@@ -41,21 +42,5 @@ func (b *builder) writeInitrd() error {
 		order = append(order, name)
 	}
 	records = append(records, cpio.StaticFile("modules/order", strings.Join(order, "\n"), 0o644))
-	return writeCPIO(b.made(seed.Initrd), records)
-}
-
-func writeCPIO(path string, records []cpio.Record) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	w := cpio.Newc.Writer(f)
-	if err := cpio.WriteRecords(w, records); err != nil {
-		return err
-	}
-	if err := cpio.WriteTrailer(w); err != nil {
-		return err
-	}
-	return f.Close()
+	return initramfs.Write(b.made(seed.Initrd), records)
 }

@@ -1,14 +1,14 @@
 package tunnel
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/getberth/berth/background"
 )
 
 // readyWord is what the process in the background says when the tunnel can be used. Any other word is why it cannot.
@@ -22,41 +22,14 @@ func (t Tunnel) Ensure(ctx context.Context, argv []string) error {
 	if t.answers(ctx) {
 		return nil
 	}
-	if err := start(ctx, argv); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = serverDir
+	if err := background.Start(ctx, cmd, readyWord); err != nil {
 		return fmt.Errorf("starting the tunnel to %q: %w", t.name, err)
 	}
 	return nil
-}
-
-// start waits for the process's word on its standard output, which it then closes.
-func start(ctx context.Context, argv []string) error {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Stdout = w
-	detach(cmd)
-	err = cmd.Start()
-	w.Close()
-	if err != nil {
-		return err
-	}
-	go cmd.Wait() // ends with the process, at the latest with ours
-	defer context.AfterFunc(ctx, func() { r.Close() })()
-	line, err := bufio.NewReaderSize(r, 4096).ReadString('\n')
-	switch line = strings.TrimSpace(line); {
-	case line == readyWord:
-		return nil
-	case line != "":
-		return errors.New(line)
-	case ctx.Err() != nil:
-		return ctx.Err()
-	}
-	return fmt.Errorf("it ended without a word: %w", err)
 }
 
 // Background serves the tunnel in a process that Ensure has started, and tells Ensure by out, which it closes.

@@ -19,12 +19,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/getberth/berth/background"
 	"github.com/getberth/berth/sshutil"
 )
-
-// maxSocketPath is the longest path of a unix socket, in bytes, on the system with the least room: 104 with the final zero on
-// macOS (sys/un.h), 108 elsewhere.
-const maxSocketPath = 103
 
 // Tunnel is the socket of one machine.
 type Tunnel struct {
@@ -38,7 +35,7 @@ func For(store, name string) Tunnel { return Tunnel{store, name} }
 // is one under the temporary folder.
 func (t Tunnel) folder() string {
 	dir := filepath.Join(t.store, "run")
-	if len(filepath.Join(dir, t.name+".sock")) > maxSocketPath {
+	if len(filepath.Join(dir, t.name+".sock")) > background.MaxSocketPath {
 		dir = filepath.Join(os.TempDir(), fmt.Sprintf("berth-%d", os.Getuid()), hash(t.store)[:12])
 	}
 	return dir
@@ -56,6 +53,15 @@ func (t Tunnel) private() []string {
 func hash(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
+}
+
+// answers reports whether somebody listens. Whoever listens takes no notice of a client that says nothing.
+func (t Tunnel) answers(ctx context.Context) bool {
+	conn, err := t.Dial(ctx)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
 }
 
 // Server serves a tunnel.

@@ -5,16 +5,15 @@ package tunnel
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/getberth/berth/background"
 )
 
 func (t Tunnel) socket() string { return filepath.Join(t.folder(), t.name+".sock") }
@@ -25,15 +24,6 @@ func (t Tunnel) URL() string { return "unix://" + t.socket() }
 // Dial connects to the socket.
 func (t Tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "unix", t.socket())
-}
-
-// answers reports whether somebody listens. Whoever listens takes no notice of a client that says nothing.
-func (t Tunnel) answers(ctx context.Context) bool {
-	conn, err := t.Dial(ctx)
-	if err == nil {
-		conn.Close()
-	}
-	return err == nil
 }
 
 // listener is a socket, and the right to have it: a lock that ends with the process.
@@ -64,7 +54,7 @@ const lockPause = 20 * time.Millisecond
 // listen makes the socket. theirs says that another process serves the tunnel.
 func (t Tunnel) listen(ctx context.Context) (ln *listener, theirs bool, err error) {
 	for _, dir := range t.private() {
-		if err := privateDir(dir); err != nil {
+		if err := background.PrivateDir(dir); err != nil {
 			return nil, false, err
 		}
 	}
@@ -128,29 +118,5 @@ func newListener(path string, lock *flock.Flock) (*listener, error) {
 	return &listener{Listener: ln, path: path, file: file, lock: lock}, nil
 }
 
-// privateDir makes a folder that is this user's alone, and refuses one that is not: who owns it could put a socket of his own there.
-func privateDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("the folder for sockets: %w", err)
-	}
-	fi, err := os.Lstat(dir)
-	if err != nil {
-		return err
-	}
-	if !ownedPrivately(fi) {
-		return fmt.Errorf("the folder for sockets, %s, is open to other users: remove it", dir)
-	}
-	return nil
-}
-
-// ownedPrivately tells whether a folder is this user's and nobody else can enter it.
-func ownedPrivately(fi fs.FileInfo) bool {
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	return ok && fi.IsDir() && int(st.Uid) == os.Geteuid() && fi.Mode().Perm()&0o077 == 0
-}
-
-// detach makes a command survive its starter and the starter's terminal.
-func detach(cmd *exec.Cmd) {
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-}
+// serverDir is where the process in the background runs: in no folder that somebody may want to unmount.
+const serverDir = "/"

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/getberth/berth/background"
 )
 
 // served is a tunnel that is served until the test ends. ended yields what Serve returned.
@@ -165,7 +167,7 @@ func TestForgottenEnds(t *testing.T) {
 func TestLongPathsAndOpenFolders(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	store := filepath.Join(t.TempDir(), strings.Repeat("x", 90))
-	if got := For(store, "web1").socket(); len(got) > maxSocketPath && len(os.TempDir()) < 60 || strings.HasPrefix(got, store) {
+	if got := For(store, "web1").socket(); len(got) > background.MaxSocketPath && len(os.TempDir()) < 60 || strings.HasPrefix(got, store) {
 		t.Errorf("the socket of a long path: %s", got)
 	}
 	dir := t.TempDir()

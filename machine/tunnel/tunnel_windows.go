@@ -6,33 +6,24 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 
 	"github.com/Microsoft/go-winio"
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/windows"
 )
 
-// pipe is the name of the tunnel's pipe. Pipes of all users share one space.
-func (t Tunnel) pipe() string { return `\\.\pipe\berth-` + hash(t.store + "\x00" + t.name)[:32] }
+// pipeName is the last part of the name of the tunnel's pipe. Pipes of all users share one space.
+func (t Tunnel) pipeName() string { return "berth-" + hash(t.store + "\x00" + t.name)[:32] }
+
+func (t Tunnel) pipe() string { return `\\.\pipe\` + t.pipeName() }
 
 // URL is the address for DOCKER_HOST.
-func (t Tunnel) URL() string { return "npipe:////./pipe/berth-" + hash(t.store + "\x00" + t.name)[:32] }
+func (t Tunnel) URL() string { return "npipe:////./pipe/" + t.pipeName() }
 
 // Dial connects to the pipe.
 func (t Tunnel) Dial(ctx context.Context) (net.Conn, error) {
 	return winio.DialPipeContext(ctx, t.pipe())
-}
-
-// answers reports whether somebody listens. Whoever listens takes no notice of a client that says nothing.
-func (t Tunnel) answers(ctx context.Context) bool {
-	conn, err := t.Dial(ctx)
-	if err == nil {
-		conn.Close()
-	}
-	return err == nil
 }
 
 // listener is a pipe, and the right to have it: a lock that ends with the process.
@@ -71,7 +62,5 @@ func (t Tunnel) listen(context.Context) (ln *listener, theirs bool, err error) {
 	return &listener{Listener: pipe, lock: lock}, false, nil
 }
 
-// detach makes a command survive its starter and the starter's console.
-func detach(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.DETACHED_PROCESS | windows.CREATE_NEW_PROCESS_GROUP}
-}
+// serverDir is where the process in the background runs: where its starter does.
+const serverDir = ""

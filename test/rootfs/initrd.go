@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"github.com/u-root/u-root/pkg/cpio"
+
+	"github.com/getberth/berth/guest/initramfs"
 )
 
 // WriteInitrd packs a static busybox, the first program, and the modules (*.ko) of a folder. It is not compressed: unpacking takes an
@@ -32,17 +34,5 @@ func WriteInitrd(to, busybox string, init []byte, modules string) error {
 		}
 		records = append(records, cpio.StaticFile(name, string(b), 0o755))
 	}
-	f, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	w := cpio.Newc.Writer(f)
-	if err := cpio.WriteRecords(w, records); err != nil {
-		return err
-	}
-	if err := cpio.WriteTrailer(w); err != nil {
-		return err
-	}
-	return f.Close()
+	return initramfs.Write(to, records)
 }
